@@ -1,0 +1,73 @@
+"""Explains any ONNX model with nothing but the model file."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from onnxexplain.dr import dr_network
+    from onnxexplain.errors import (
+        DeviceError,
+        InputError,
+        MethodError,
+        ModelError,
+        OnnxExplainError,
+        UnsupportedOperator,
+    )
+    from onnxexplain.explainer import Explainer, explain, load
+    from onnxexplain.explanation import Explanation
+    from onnxexplain.graph import Model
+    from onnxexplain.methods import methods
+    from onnxexplain.ops import operator
+    from onnxexplain.rules import Plan
+
+# Where each public name lives. They are fetched when first used, so that importing the package, and
+# with it `onnxexplain --help`, costs nothing.
+_HOMES = {
+    "DeviceError": "errors",
+    "Explainer": "explainer",
+    "Explanation": "explanation",
+    "InputError": "errors",
+    "MethodError": "errors",
+    "Model": "graph",
+    "ModelError": "errors",
+    "OnnxExplainError": "errors",
+    "Plan": "rules",
+    "UnsupportedOperator": "errors",
+    "dr_network": "dr",
+    "explain": "explainer",
+    "load": "explainer",
+    "methods": "methods",
+    "operator": "ops",
+}
+
+__all__ = [
+    "DeviceError",
+    "Explainer",
+    "Explanation",
+    "InputError",
+    "MethodError",
+    "Model",
+    "ModelError",
+    "OnnxExplainError",
+    "Plan",
+    "UnsupportedOperator",
+    "dr_network",
+    "explain",
+    "load",
+    "methods",
+    "operator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `onnxexplain` has no attribute `{name}`")
+    value = getattr(importlib.import_module(f"onnxexplain.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,401 @@
+"""What an explanation holds, and what can be read off it."""
+
+import importlib.metadata
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxexplain import transport
+from onnxexplain.errors import MethodError, nearest
+from onnxexplain.graph import Model, ReceptiveField, receptive_fields
+from onnxexplain.methods.answer import Request
+
+if TYPE_CHECKING:
+    from onnxexplain.explainer import Explainer
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Results:
+    """Raw arrays by name, T in front where several targets were asked for."""
+
+    raw: dict[str, Array]
+    values: dict[str, Array]
+    target: Array | None
+    several: bool
+    blocks: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    difference: float | None = None
+
+    @classmethod
+    def joined(cls, singles: "list[Results]") -> "Results":
+        """Return the results of samples that ran one by one as those of one batch."""
+        first = singles[0]
+        axis = 1 if first.several else 0
+        raw = {n: np.concatenate([s.raw[n] for s in singles], axis) for n in first.raw}
+        values = {n: np.concatenate([s.values[n] for s in singles]) for n in first.values}
+        targets = [s.target for s in singles if s.target is not None]
+        target = np.concatenate(targets, axis) if len(targets) == len(singles) else None
+        return cls(raw, values, target, first.several, first.blocks, first.shapes, first.difference)
+
+
+class Explanation:
+    """Why a model scored as it did.
+
+    With ``targets`` every array has a leading axis T; without it there is none.
+
+    Attributes
+    ----------
+    attributions : dict of str to ndarray
+        by tensor, in the tensor's own shape, float32; a CAM's raw map [N,1,h,w] under its layer.
+    target : ndarray or None
+        the class explained, [N]; None for an element or a combination of the output.
+    output : str
+        the tensor whose score is explained.
+    logits : ndarray
+        that tensor's values, [N, classes, ...].
+    score : ndarray
+        the explained score, [N].
+    constant : ndarray or None
+        what all constants of the network added, [N]; None where the method shares nothing out.
+    constants : dict of str to ndarray
+        the same by the tensor each was added to.
+    residual : ndarray or None
+        ``(score - shares - constant) / max(1, |score|)``, each computed apart, [N].
+    """
+
+    def __init__(
+        self,
+        explainer: "Explainer",
+        inputs: dict[str, Array],
+        results: Results,
+        aims: tuple[Any, Any],
+        seconds: float,
+    ) -> None:
+        self._explainer, self._aims, self._results = explainer, aims, results
+        self.inputs = inputs
+        self.seconds = seconds
+        raw = results.raw
+        self.attributions = _named(raw, "attribution/")
+        self.target = results.target
+        self.score: Array = raw["score"]
+        self.logits = results.values[self.output]
+        self.constants = _named(raw, "constants/")
+        shares = self._explainer.method.shares
+        self.constant: Array | None = None
+        self.residual: Array | None = None
+        if shares:
+            given = sum(_named(raw, "total/").values())
+            self.constant = np.asarray(sum(self.constants.values(), np.zeros_like(self.score)))
+            rest = self.score - given - self.constant
+            self.residual = rest / np.maximum(1, np.abs(self.score))
+
+    def __repr__(self) -> str:
+        end = "" if self.residual is None else f", residual {np.abs(self.residual).max():.1e}"
+        return f"<Explanation of `{self.output}` by {self.method}: score {np.round(self.score, 4)}{end}>"
+
+    # ----- what was asked -----
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self._explainer.method.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's options as given."""
+        return dict(self._explainer.options)
+
+    @property
+    def model(self) -> Model:
+        """The model explained."""
+        return self._explainer.model
+
+    @property
+    def output(self) -> str:
+        """The tensor whose score is explained."""
+        return self._explainer.output
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The names of the classes, where there are any."""
+        return self._explainer.labels
+
+    @property
+    def layer(self) -> str | None:
+        """The tensor a CAM looked at."""
+        return next(iter(self.attributions)) if self._explainer.method.cam else None
+
+    @property
+    def difference(self) -> float | None:
+        """How far the lowered model is from the user's file, relative; None where nothing changed."""
+        return self._results.difference
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The tensors that end a block: convolution or matrix product, normalisation, activation."""
+        return self._results.blocks
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The versions of everything that computed this."""
+        from onnxexplain import __version__
+
+        found = {"onnxexplain": __version__}
+        for name in ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "cupy-cuda13x"):
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return found
+
+    # ----- layers -----
+
+    @cached_property
+    def layers(self) -> "Layers":
+        """Any tensor on the way, by name; computed when it is first asked for."""
+        return Layers(self)
+
+    def more(self, request: Request) -> Results:
+        """Compute what was not asked for at first, on the same inputs and targets."""
+        return self._explainer.compute(self.inputs, *self._fixed(), request)
+
+    def _fixed(self) -> tuple[Any, Any]:
+        """The targets as they were resolved, so that a second run explains the very same."""
+        if self.target is None:
+            return self._aims
+        if self._results.several:
+            return "top", [row for row in self.target]
+        return self.target, None
+
+    def field_of(self, tensor: str) -> ReceptiveField | None:
+        """Return the receptive field of a tensor's units in the input image, None where it has none."""
+        return self._fields.get(tensor)
+
+    @cached_property
+    def _fields(self) -> dict[str, ReceptiveField]:
+        if self.source is None:
+            return {}
+        one = {n: v[:1] if v.ndim else v for n, v in self.inputs.items()}
+        lowered = self._explainer.prepare(one).lowered
+        nominal = getattr(self._explainer.method, "receptive_field", "true") == "nominal"
+        return receptive_fields(lowered.nodes, lowered.shapes, self.source, nominal=nominal)
+
+    @property
+    def source(self) -> str | None:
+        """The input that maps are drawn over: the first with positions."""
+        return next((n for n, v in self.inputs.items() if v.ndim > 2), None)
+
+    def to_input(self, tensor: str, values: Array) -> Array:
+        """Carry a map [..., h, w] of a tensor to the input [..., H, W]; its sum stays what it was."""
+        if self.source is None:
+            raise MethodError("the model has no input with positions to carry a map to")
+        sizes = self.inputs[self.source].shape[2:]
+        prior = getattr(self._explainer.method, "prior", "gauss")
+        return transport.to_input(values, self.field_of(tensor), sizes, prior)
+
+    # ----- maps -----
+
+    def heatmap(self, *, constants: bool = True) -> Array:
+        """Return one map per sample, [N,H,W]: the attributions summed over channels.
+
+        Score propagation gives its final map, shares and transported constants together, which adds
+        up to the score; ``constants=False`` leaves them out. A CAM is resized to the input,
+        bilinearly. A signal gives [N,L], a volume [N,D,H,W], a table [N,F].
+        """
+        if self._explainer.method.cam:
+            return self._resized()
+        name = next(iter(self.attributions))
+        shares = self.attributions[name]
+        lead = 1 if self._results.several else 0
+        shares = shares.sum(axis=_channel_axis(self.model, name, shares.ndim - lead) + lead) if shares.ndim - lead > 2 else shares
+        if constants and self.method == "score-propagation" and name == self.source:
+            return shares + self.constant_map
+        return np.asarray(shares)
+
+    @cached_property
+    def constant_map(self) -> Array:
+        """All constants of the network, carried to the input and added up: [N,H,W]."""
+        if self.source is None:
+            raise MethodError("the model has no input with positions to carry constants to")
+        spread = _named(self.more(Request(spread=True, attributions=False)).raw, "spread/")
+        sizes = self.inputs[self.source].shape[2:]
+        total: Array = np.zeros((*self.score.shape, *sizes), np.float64)
+        for name, values in spread.items():
+            total += self.to_input(name, np.squeeze(values, -len(sizes) - 1))
+        flat = [n for n in self.constants if n not in spread]
+        for name in flat:  # behind the flatten: the whole image is what such a unit sees
+            column = self.constants[name].reshape(*self.score.shape, *(1,) * len(sizes))
+            total += transport.to_input(column, None, sizes, getattr(self._explainer.method, "prior", "gauss"))
+        return total.astype(np.float32)
+
+    def two_sigma(self, deviations: float = 2.0) -> Array:
+        """Return where the map lies more than so many standard deviations above zero."""
+        maps = self.heatmap()
+        axes = tuple(range(self.score.ndim, maps.ndim))
+        return np.asarray(maps > deviations * maps.std(axis=axes, keepdims=True, ddof=1))
+
+    def _resized(self) -> Array:
+        cam = next(iter(self.attributions.values()))
+        if self.source is None:
+            return cam
+        return transport.resize(np.squeeze(cam, self.score.ndim), self.inputs[self.source].shape[2:])
+
+    # ----- out of Python -----
+
+    def arrays(self) -> dict[str, Array]:
+        """Return every array under the name it has in a saved file."""
+        found = {f"attribution/{n}": v for n, v in self.attributions.items()}
+        for name in self.layers.held:
+            layer = self.layers[name]
+            found[f"score/{name}"] = layer.score
+            if self._explainer.method.shares:
+                found[f"constant/{name}"] = layer.constant
+        return found
+
+    def save(self, folder: str | Path, stem: str = "explanation") -> Path:
+        """Write ``<stem>.npz``, ``<stem>.json`` and ``<stem>.png`` into a folder; return the folder."""
+        from onnxexplain import save
+
+        return save.save(self, Path(folder), stem)
+
+    def plot(self, image: Any = None, cmap: str | None = None) -> Any:
+        """Return a matplotlib figure of the maps, over ``image`` where one is given."""
+        from onnxexplain import plot
+
+        return plot.explanation_figure(self, image=image, cmap=cmap)
+
+    def _repr_png_(self) -> bytes:
+        import io
+
+        buffer = io.BytesIO()
+        self.plot().savefig(buffer, format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+
+@dataclass
+class Layer:
+    """One tensor: its activation, its score, the constant of its block, where it looks."""
+
+    name: str
+    _of: Explanation
+    _held: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def score(self) -> Array:
+        """The share of each unit, or its derivative for gradient methods, in the tensor's shape."""
+        return self._whole("score")
+
+    @property
+    def constant(self) -> Array:
+        """What was born in the block that ends in this tensor, in the tensor's shape."""
+        return self._whole("constant")
+
+    @property
+    def activation(self) -> Array:
+        """The tensor itself."""
+        return self._whole("value")
+
+    @property
+    def score_map(self) -> Array:
+        """The score summed over channels, [N,h,w]."""
+        return self._map("score")
+
+    @property
+    def constant_map(self) -> Array:
+        """The constant summed over channels, [N,h,w]."""
+        return self._map("constant")
+
+    @property
+    def receptive_field(self) -> ReceptiveField | None:
+        """Size, stride and start of the receptive field, per spatial axis."""
+        return self._of.field_of(self.name)
+
+    def to_input(self, values: Array | None = None) -> Array:
+        """Carry a map of this tensor (its score map by default) to the input [..., H, W]."""
+        return self._of.to_input(self.name, self.score_map if values is None else values)
+
+    def _whole(self, kind: str) -> Array:
+        if kind not in self._held:
+            self._take(self._of.more(Request(layers=(self.name,), attributions=False)))
+        return self._kept(kind)
+
+    def _map(self, kind: str) -> Array:
+        if kind in self._held:
+            return np.asarray(self._held[kind].sum(axis=self._of.score.ndim))
+        if f"{kind}_map" not in self._held:
+            self._of.layers.maps(self._of.blocks if self.name in self._of.blocks else (self.name,))
+        return self._kept(f"{kind}_map")
+
+    def _kept(self, kind: str) -> Array:
+        if kind not in self._held:
+            raise MethodError(f"{self._of.method} shares nothing out: `{self.name}` has no {kind}")
+        return self._held[kind]
+
+    def _take(self, results: Results) -> None:
+        if self.name in results.values:
+            self._held["value"] = results.values[self.name]
+        for kind in ("score", "constant"):
+            if f"{kind}/{self.name}" in results.raw:
+                self._held[kind] = results.raw[f"{kind}/{self.name}"]
+            if f"{kind}_map/{self.name}" in results.raw:
+                channel = np.squeeze(results.raw[f"{kind}_map/{self.name}"], self._of.score.ndim)
+                self._held[f"{kind}_map"] = channel
+
+
+class Layers(Mapping[str, Layer]):
+    """Every float tensor of the user's graph on the way, by name."""
+
+    def __init__(self, of: Explanation) -> None:
+        self._of = of
+        self._names = of._explainer.tensors(of.inputs)
+        self._layers: dict[str, Layer] = {}
+        self.held = tuple(_named(of._results.raw, "score/"))
+        for name in self.held:
+            self[name]._take(of._results)
+
+    def __getitem__(self, name: str) -> Layer:
+        if name not in self._names:
+            raise MethodError(f"no tensor `{name}` on the way{nearest(name, self._names)}")
+        return self._layers.setdefault(name, Layer(name, self._of))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def maps(self, names: tuple[str, ...]) -> None:
+        """Compute the channel sums of several tensors in one run; those without positions are skipped."""
+        shapes = self._of._results.shapes
+        flat = [n for n in names if len(shapes[n]) < 3]
+        wanted = tuple(n for n in names if n not in flat)
+        results = self._of.more(Request(maps=wanted, attributions=False))
+        for name in wanted:
+            self[name]._take(results)
+        if flat and len(names) == 1:
+            raise MethodError(f"`{flat[0]}` has no positions to draw a map of (shape {list(shapes[flat[0]])})")
+
+
+def _named(raw: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {n.removeprefix(prefix): v for n, v in raw.items() if n.startswith(prefix)}
+
+
+def _channel_axis(model: Model, name: str, rank: int) -> int:
+    """Axis 1, or the last of an image whose channels come last."""
+    info = model.inputs.get(name)
+    shape = info.shape if info is not None and info.shape is not None else ()
+    if rank == 4 and len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
+        return 3
+    return 1
+
+
+def deviation(values: Array) -> float:
+    """Return the standard deviation as the authors print it: with n - 1."""
+    return float(values.std(ddof=1)) if values.size > 1 else math.nan

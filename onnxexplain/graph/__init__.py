@@ -1,0 +1,17 @@
+"""What the model is: the file, its graph, its lowered form, its receptive fields."""
+
+from onnxexplain.graph.lower import Lowered, lower
+from onnxexplain.graph.model import Model, ValueInfo, load
+from onnxexplain.graph.node import Node
+from onnxexplain.graph.receptive_field import ReceptiveField, receptive_fields
+
+__all__ = [
+    "Lowered",
+    "Model",
+    "Node",
+    "ReceptiveField",
+    "ValueInfo",
+    "load",
+    "lower",
+    "receptive_fields",
+]

@@ -1,0 +1,69 @@
+"""One node of a model, and the name a person gives to it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+KINDS = {
+    "BatchNormalization": "batchnorm",
+    "Conv": "conv",
+    "ConvTranspose": "convtranspose",
+    "MaxPool": "pool",
+    "AveragePool": "pool",
+    "LpPool": "pool",
+    "GlobalAveragePool": "pool",
+    "GlobalMaxPool": "pool",
+    "GlobalLpPool": "pool",
+}
+"""Operators whose everyday name is not simply their own in lower case."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator applied to named tensors; an empty name is an input left out."""
+
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What a person calls it: conv, batchnorm, relu, pool, gemm, add, concat, ..."""
+        return KINDS.get(self.op_type, self.op_type.lower())
+
+    def __str__(self) -> str:
+        return f"{self.op_type} (node `{self.name}`)"
+
+
+def read_nodes(graph: onnx.GraphProto) -> tuple[Node, ...]:
+    """Return the nodes of ``graph`` in its own, topological, order, each with a unique name."""
+    taken: set[str] = set()
+    nodes = []
+    for index, proto in enumerate(graph.node):
+        name = proto.name or f"{proto.op_type}_{index}"
+        while name in taken:
+            name += f"_{index}"
+        taken.add(name)
+        nodes.append(_read(proto, name))
+    return tuple(nodes)
+
+
+def _read(proto: onnx.NodeProto, name: str) -> Node:
+    attributes = {a.name: _value(a) for a in proto.attribute}
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    return Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attributes)
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], bytes):
+        return [v.decode("utf-8", "replace") for v in value]
+    return list(value) if isinstance(value, tuple) or hasattr(value, "extend") else value

@@ -1,0 +1,85 @@
+"""What a caller hands in, checked against what the model takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onnxexplain.errors import InputError, nearest
+from onnxexplain.graph import Model, ValueInfo
+
+Array = np.ndarray[Any, Any]
+
+
+def read(model: Model, data: Any) -> dict[str, Array]:
+    """Return the feeds of a model: every input by name, floats in float32.
+
+    Raises
+    ------
+    InputError
+        if a name, rank, size or dtype is not the model's, or a value is not finite.
+    """
+    if not isinstance(data, Mapping):
+        if len(model.inputs) != 1:
+            names = ", ".join(model.inputs)
+            raise InputError(f"the model has {len(model.inputs)} inputs ({names}); give them by name")
+        data = {next(iter(model.inputs)): data}
+    for name in data:
+        if name not in model.inputs:
+            raise InputError(f"the model has no input `{name}`{nearest(str(name), model.inputs)}")
+    missing = [name for name in model.inputs if name not in data]
+    if missing:
+        raise InputError(f"the input `{missing[0]}` is missing")
+    return {name: _fitted(info, np.asarray(data[name])) for name, info in model.inputs.items()}
+
+
+def _fitted(info: ValueInfo, array: Array) -> Array:
+    where = f"input `{info.name}`"
+    wanted = np.dtype(info.dtype) if info.dtype != "unknown" else array.dtype
+    floating = _is_float(wanted)
+    if floating != _is_float(array.dtype) or (not floating and array.dtype != wanted):
+        raise InputError(f"{where} has dtype {array.dtype}; the model takes {wanted}")
+    _check_shape(where, info, array)
+    if not floating:
+        return array
+    with np.errstate(over="ignore"):
+        narrowed = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(narrowed).all():
+        raise InputError(f"{where} holds NaN or infinite values; explanations need finite ones")
+    return narrowed
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def _check_shape(where: str, info: ValueInfo, array: Array) -> None:
+    if info.shape is None:
+        return
+    said = "[" + ", ".join(str(d) if d is not None else "?" for d in info.shape) + "]"
+    given = list(array.shape)
+    if array.ndim == len(info.shape) - 1:
+        raise InputError(
+            f"{where} has shape {given}; the model takes {said}: is the batch axis missing? "
+            "(x[None] adds it)"
+        )
+    fits = array.ndim == len(info.shape)
+    free = [axis == 0 and d == 1 for axis, d in enumerate(info.shape)]  # run one by one
+    if fits:
+        pairs = zip(given, info.shape, free, strict=True)
+        fits = all(any_ or not isinstance(d, int) or d == n for n, d, any_ in pairs)
+    if not fits or 0 in given:
+        raise InputError(f"{where} has shape {given}; the model takes {said}")
+
+
+def batch(feeds: Mapping[str, Array]) -> int:
+    """Return the number of samples: the length of axis 0, where all inputs agree on it."""
+    lengths = {value.shape[0] for value in feeds.values() if value.ndim}
+    return lengths.pop() if len(lengths) == 1 else 1
+
+
+def sample(feeds: Mapping[str, Array], i: int, n: int) -> dict[str, Array]:
+    """Return sample ``i`` of ``n`` as a batch of one."""
+    if n == 1:
+        return dict(feeds)
+    return {name: value[i : i + 1] if value.ndim else value for name, value in feeds.items()}

@@ -1,0 +1,125 @@
+"""What a method is, where it is looked up, and the way back it is handed."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from onnxexplain.errors import MethodError, nearest
+from onnxexplain.reverse import Choose, NodeLike, Step, reverse
+from onnxexplain.tensor import Namespace, Tensor
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way from a score back to what it is explained by, at one point.
+
+    The same for both engines: ``xp`` and ``values`` are arrays in one, symbols in the other.
+    """
+
+    xp: Namespace
+    nodes: tuple[NodeLike, ...]
+    values: Mapping[str, Tensor]
+    moving: frozenset[str]
+    wrt: tuple[str, ...]
+    output: str
+    seed: Tensor
+    layer: str | None = None
+
+    def back(self, choose: Choose) -> dict[str, Tensor]:
+        """Send the seed back and return what arrived at every tensor."""
+        seed = {self.output: self.seed}
+        found = reverse(self.xp, self.nodes, self.values, self.moving, seed, choose)
+        for name in self.wrt:
+            if name not in found:  # the score does not depend on it
+                found[name] = self.xp.zeros_like(self.values[name])
+        return found
+
+    def step(self, node: NodeLike) -> Step:
+        """Return a node with its tensors."""
+        return Step.at(self.xp, node, self.values, self.moving)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method gives: attributions by tensor, and what arrived at every tensor."""
+
+    attributions: dict[str, Tensor]
+    arrived: dict[str, Tensor]
+
+
+class Method:
+    """A way to explain. A method is a frozen dataclass whose fields are its options."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    reference: ClassVar[str]
+    shares: ClassVar[bool] = False
+    """Whether shares and constants add up to the score."""
+    cam: ClassVar[bool] = False
+    """Whether it explains by a layer's map instead of the input."""
+
+    def __call__(self, way: Way) -> Found:
+        """Explain by what the way back brings."""
+        raise NotImplementedError
+
+
+_METHODS: dict[str, type[Method]] = {}
+
+
+def method(
+    name: str, *, summary: str, reference: str, shares: bool = False, cam: bool = False
+) -> Callable[[type], type]:
+    """Register the decorated frozen dataclass as a method under ``name``."""
+
+    def register(cls: type) -> type:
+        cls.name, cls.summary, cls.reference = name, summary, reference  # type: ignore[attr-defined]
+        cls.shares, cls.cam = shares, cam  # type: ignore[attr-defined]
+        _METHODS[name] = cls
+        return cls
+
+    return register
+
+
+def make(name: str, options: Mapping[str, Any]) -> Method:
+    """Return the method ``name`` with its options set.
+
+    Raises
+    ------
+    MethodError
+        if there is no such method or option, or an option's value is none of its choices.
+    """
+    if name not in _METHODS:
+        raise MethodError(f"no method `{name}`{nearest(name, _METHODS)}")
+    cls = _METHODS[name]
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key, value in options.items():
+        if key not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise MethodError(f"{name}: no option `{key}`; it {has}")
+        _check(name, key, value, typing.get_type_hints(cls)[key])
+    return cls(**options)
+
+
+def _check(name: str, key: str, value: Any, hint: Any) -> None:
+    choices: Sequence[Any] = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal and value not in choices:
+        raise MethodError(f"{name}: {key} is `{value}`; it must be one of {', '.join(choices)}")
+    if hint is bool and not isinstance(value, bool):
+        raise MethodError(f"{name}: {key} is `{value}`; it must be true or false")
+
+
+def methods() -> list[dict[str, Any]]:
+    """Return one record per method: name, summary, reference, options with their defaults."""
+    return [
+        {
+            "name": name,
+            "summary": cls.summary,
+            "reference": cls.reference,
+            "shares": cls.shares,
+            "cam": cls.cam,
+            "options": {f.name: f.default for f in dataclasses.fields(cls)},  # type: ignore[arg-type]
+        }
+        for name, cls in sorted(_METHODS.items())
+    ]

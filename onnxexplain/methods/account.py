@@ -1,0 +1,77 @@
+"""The books of a share-distributing method: what each constant of the network added to the score."""
+
+from collections.abc import Iterator
+
+from onnxexplain.methods._method import Way
+from onnxexplain.reverse import NodeLike, Step
+from onnxexplain.tensor import Tensor
+
+_CHAINED = frozenset({"activation", "normalisation"})
+
+
+def constants(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the total [N] that each node's offset added, under the node's first output."""
+    for node in way.nodes:
+        tensor = node.outputs[0]
+        if tensor not in arrived:
+            continue
+        step = way.step(node)
+        if step.operator.offset is None:
+            yield tensor, _missing(way, step, arrived[tensor])
+        elif (offset := step.offset()) is not None:
+            yield tensor, way.xp.dot(arrived[tensor], offset)
+
+
+def _missing(way: Way, step: Step, g: Tensor) -> Tensor:
+    """The total of an operator without an offset of its own: what its inputs' shares leave."""
+    total = way.xp.dot(g, step.outputs[0])
+    for share, x, moves in zip(step.back(g), step.inputs, step.varies, strict=True):
+        if share is not None and moves:
+            total = total - way.xp.dot(share, x)
+    return total
+
+
+def born(way: Way, arrived: dict[str, Tensor], tensor: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield derivative and offset of every node of the block that ends in ``tensor``.
+
+    A block is a convolution or matrix product, with the normalisation, the constant addition and
+    the activation that follow it.
+    """
+    makers = {node.outputs[0]: node for node in way.nodes}
+    while (node := makers.get(tensor)) is not None and tensor in arrived:
+        step = way.step(node)
+        moving = [t for t, moves in zip(node.inputs, step.varies, strict=True) if moves]
+        ends = step.operator.role == "linear"
+        if not (ends or step.operator.role in _CHAINED or _shifts(step, moving)):
+            return
+        if step.operator.offset is not None and (offset := step.offset()) is not None:
+            yield arrived[tensor], offset
+        if ends:
+            return
+        tensor = moving[0]
+
+
+def _shifts(step: Step, moving: list[str]) -> bool:
+    """Whether a node only adds a constant."""
+    return step.operator.role == "sum" and len(moving) == 1
+
+
+def blocks(way: Way) -> tuple[str, ...]:
+    """Return the tensors that end a block, input side first."""
+    readers: dict[str, list[NodeLike]] = {}
+    for node in way.nodes:
+        for tensor in set(node.inputs) & way.moving:
+            readers.setdefault(tensor, []).append(node)
+    ends = []
+    for node in way.nodes:
+        if way.step(node).operator.role != "linear":
+            continue
+        end = node.outputs[0]
+        while len(following := readers.get(end, [])) == 1:
+            step = way.step(following[0])
+            moving = [t for t, moves in zip(step.node.inputs, step.varies, strict=True) if moves]
+            if not (step.operator.role in _CHAINED or _shifts(step, moving)):
+                break
+            end = following[0].outputs[0]
+        ends.append(end)
+    return tuple(dict.fromkeys(ends))

@@ -1,0 +1,29 @@
+"""One small function per operator: its way back. Importing this package registers them all."""
+
+from onnxexplain.ops import (
+    activation,
+    convolution,
+    elementwise,
+    linear,
+    normalisation,
+    pooling,
+    reduction,
+    shape,
+)
+from onnxexplain.ops._operator import Operator, find, operator, operators, role_of
+
+__all__ = [
+    "Operator",
+    "activation",
+    "convolution",
+    "elementwise",
+    "find",
+    "linear",
+    "normalisation",
+    "operator",
+    "operators",
+    "pooling",
+    "reduction",
+    "role_of",
+    "shape",
+]

@@ -1,0 +1,7 @@
+"""Running models: sessions, providers, bound outputs, captured activations."""
+
+from onnxexplain.runtime.capture import capture
+from onnxexplain.runtime.reference import evaluate
+from onnxexplain.runtime.session import Device, Session, run_once
+
+__all__ = ["Device", "Session", "capture", "evaluate", "run_once"]

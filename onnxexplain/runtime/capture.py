@@ -1,0 +1,66 @@
+"""Activations, captured while the model runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxexplain.errors import DeviceError, ModelError
+from onnxexplain.runtime.session import Device, Session
+
+Array = np.ndarray[Any, Any]
+
+
+def tapped(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """Return the model with ``tensors`` as its only outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
+    return copy
+
+
+def capture(
+    proto: onnx.ModelProto, feeds: Mapping[str, Array], tensors: Sequence[str], device: Device
+) -> dict[str, Any]:
+    """Run a model and return the named tensors, as NumPy arrays, or CuPy arrays on CUDA.
+
+    Where an optimisation swallows a tensor, the model is run once more with all of them off.
+    """
+    given = {name: feeds[name] for name in tensors if name in feeds}
+    wanted = [name for name in tensors if name not in feeds]
+    if not wanted:
+        return given
+    model = tapped(proto, wanted)
+    try:
+        session = Session(model, device)
+    except ModelError:
+        session = Session(model, device, plain=True)
+    if device.kind == "cuda":
+        return on_gpu(given) | dict(zip(wanted, _to_cupy(session, feeds, wanted), strict=True))
+    return given | dict(zip(wanted, session.run(feeds, wanted), strict=True))
+
+
+def cupy() -> Any:
+    """Return the cupy module, or say how to get it."""
+    try:
+        import cupy as cp
+    except ImportError as error:
+        raise DeviceError(
+            "the eager engine needs CuPy on CUDA; install onnxexplain[gpu], or use device=cpu"
+        ) from error
+    return cp
+
+
+def on_gpu(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy arrays to the GPU."""
+    cp = cupy()
+    return {name: cp.asarray(value) for name, value in arrays.items()}
+
+
+def _to_cupy(session: Session, feeds: Mapping[str, Array], wanted: Sequence[str]) -> list[Any]:
+    """Hand over the runtime's own GPU memory where it speaks DLPack, and copy where it does not."""
+    cp = cupy()
+    values = session.run_on_device(feeds, wanted)
+    return [cp.from_dlpack(v) if hasattr(v, "__dlpack__") else cp.asarray(v.numpy()) for v in values]

@@ -1,0 +1,163 @@
+"""ONNX Runtime sessions: the only place that makes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxexplain.errors import DeviceError, InputError, ModelError
+
+Array = np.ndarray[Any, Any]
+
+
+def onnxruntime() -> Any:
+    """Return the onnxruntime module, or say how to get one."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise DeviceError(
+            "ONNX Runtime is not installed; install onnxexplain[cpu] or onnxexplain[gpu], not both"
+        ) from error
+    ort.set_default_logger_severity(3)
+    return ort
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where things run, and how."""
+
+    kind: str
+    """``cpu`` or ``cuda``."""
+    providers: tuple[Any, ...]
+    threads: int | None = None
+    options: Any = None
+    """The caller's own ``SessionOptions``, used as they are."""
+
+    @classmethod
+    def named(
+        cls,
+        name: str = "auto",
+        *,
+        providers: Sequence[Any] | None = None,
+        threads: int | None = None,
+        options: Any = None,
+    ) -> "Device":
+        """Return the device called ``cpu``, ``cuda`` or ``auto`` (CUDA where it is there).
+
+        Raises
+        ------
+        DeviceError
+            if there is no such device here.
+        """
+        if name not in ("auto", "cpu", "cuda"):
+            raise DeviceError(f"no device `{name}`; one of cpu, cuda, auto")
+        ort = onnxruntime()
+        if providers is not None:
+            first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+            kind = "cuda" if first.startswith(("CUDA", "Tensorrt")) else "cpu"
+            return cls(kind, tuple(providers), threads, options)
+        there = "CUDAExecutionProvider" in ort.get_available_providers()
+        if name == "cuda" and not there:
+            raise DeviceError(
+                "this ONNX Runtime has no CUDA provider; install onnxexplain[gpu] instead of [cpu]"
+            )
+        if name == "cpu" or not there:
+            return cls("cpu", ("CPUExecutionProvider",), threads, options)
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        return cls("cuda", ("CUDAExecutionProvider", "CPUExecutionProvider"), threads, options)
+
+
+class Session:
+    """One model, ready to run."""
+
+    def __init__(
+        self, proto: onnx.ModelProto | bytes, device: Device, *, plain: bool = False
+    ) -> None:
+        """Load ``proto``; ``plain`` switches every graph optimisation off."""
+        ort = onnxruntime()
+        options = device.options or ort.SessionOptions()
+        if device.options is None:
+            options.log_severity_level = 4
+            if device.threads:
+                options.intra_op_num_threads = device.threads
+        if plain:
+            options = ort.SessionOptions()
+            options.log_severity_level = 4
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        content = proto if isinstance(proto, bytes) else _serialised(proto)
+        try:
+            self._session = ort.InferenceSession(content, options, providers=list(device.providers))
+        except Exception as error:
+            if not _raised_by(ort, error):
+                raise
+            raise ModelError(f"ONNX Runtime cannot load the model: {_line(error)}") from error
+        self._ort = ort
+        self.device = device
+        self.outputs = [o.name for o in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
+        """Run on NumPy arrays and return NumPy arrays."""
+        try:
+            return list(self._session.run(list(outputs) if outputs else None, dict(feeds)))
+        except Exception as error:
+            if not _raised_by(self._ort, error):
+                raise
+            raise InputError(f"ONNX Runtime stopped: {_line(error)}") from error
+
+    def run_into(self, feeds: Mapping[str, Array], filled: Mapping[str, Array], rest: Sequence[str]) -> list[Any]:
+        """Run, writing the outputs ``filled`` straight into the given CPU arrays.
+
+        Returns the outputs ``rest`` as arrays of their own.
+        """
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        for name, into in filled.items():
+            binding.bind_output(name, "cpu", 0, into.dtype, into.shape, into.ctypes.data)
+        for name in rest:
+            binding.bind_output(name, "cpu")
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            if not _raised_by(self._ort, error):
+                raise
+            raise InputError(f"ONNX Runtime stopped: {_line(error)}") from error
+        return [value.numpy() for value in binding.get_outputs()[len(filled) :]]
+
+    def run_on_device(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Any]:
+        """Run and leave the outputs on the GPU, as OrtValues that DLPack hands to CuPy."""
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        for name in outputs:
+            binding.bind_output(name, "cuda")
+        self._session.run_with_iobinding(binding)
+        return list(binding.get_outputs())
+
+
+def run_once(
+    proto: onnx.ModelProto, feeds: Mapping[str, Array], outputs: Sequence[str]
+) -> list[Array]:
+    """Run a small model once, unoptimised, on the CPU."""
+    return Session(proto, Device.named("cpu"), plain=True).run(feeds, outputs)
+
+
+def _serialised(proto: onnx.ModelProto) -> bytes:
+    try:
+        return proto.SerializeToString()
+    except Exception as error:  # protobuf's own kinds differ between its implementations
+        raise ModelError(f"the model cannot be handed to ONNX Runtime: {_line(error)}") from error
+
+
+def _raised_by(ort: Any, error: Exception) -> bool:
+    """Whether ONNX Runtime itself raised it: its errors share no public class of their own."""
+    module = type(error).__module__
+    return module.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:300] + ("..." if len(text) > 300 else "")

@@ -1,0 +1,127 @@
+"""What is explained: a class, an element, or any linear combination of the output."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxexplain.errors import MethodError, nearest
+
+Array = np.ndarray[Any, Any]
+
+TOP = -1
+"""Stands for the strongest class."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One target for every sample: classes [N], or the combination itself."""
+
+    classes: Array | None
+    seed: Array | None = None
+    against: Array | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the scores must be known to say which class is meant."""
+        return self.classes is not None and bool((self.classes == TOP).any())
+
+    def resolved(self, scores: Array) -> Array | None:
+        """Return the class per sample, given the scores; None for a combination."""
+        if self.classes is None:
+            return None
+        flat = scores.reshape(*scores.shape[:2], -1).sum(-1) if scores.ndim > 1 else scores[:, None]
+        return np.where(self.classes == TOP, flat.argmax(1), self.classes)
+
+    def seeds(self, scores: Array) -> Array:
+        """Return the combination of the output's elements that is explained."""
+        classes = self.resolved(scores)
+        if classes is None:
+            if self.seed is None:
+                raise MethodError("a target is a class or a combination of the output")
+            return self.seed.astype(scores.dtype)
+        seed = _one_hot(classes, scores)
+        if self.against is not None:
+            seed = seed - _one_hot(self.against, scores)
+        return seed
+
+
+def _one_hot(classes: Array, scores: Array) -> Array:
+    if scores.ndim == 1:
+        return np.ones_like(scores)
+    seed = np.zeros_like(scores)
+    seed[np.arange(len(classes)), classes] = 1
+    return seed
+
+
+def read(
+    target: Any, targets: Any, against: Any, shape: Sequence[int], labels: Sequence[str] | None
+) -> list[Aim]:
+    """Return one aim per target; ``targets`` may be ``"all"``.
+
+    Raises
+    ------
+    MethodError
+        if a target is none of the output's.
+    """
+    n, classes = shape[0] if shape else 1, shape[1] if len(shape) > 1 else 1
+    if isinstance(targets, str):
+        if targets != "all":
+            raise MethodError(f'targets is `{targets}`; give a list, or "all"')
+        targets = list(range(classes))
+    chosen = [target] if targets is None else list(targets)
+    if not chosen:
+        raise MethodError("targets is empty; give at least one class")
+    aims = [_aim(t, shape, n, classes, labels) for t in chosen]
+    if against is None:
+        return aims
+    other = _aim(against, shape, n, classes, labels).classes
+    if other is None or (other == TOP).any() or any(aim.classes is None for aim in aims):
+        raise MethodError("against takes a class, or a label, and so does the target beside it")
+    contrasts = []
+    for aim in aims:
+        marker = np.zeros(tuple(shape), np.float32)
+        contrasts.append(Aim(aim.classes, marker, other))
+    return contrasts
+
+
+def _aim(
+    target: Any, shape: Sequence[int], n: int, classes: int, labels: Sequence[str] | None
+) -> Aim:
+    if isinstance(target, str):
+        return Aim(np.full(n, TOP if target == "top" else _index(target, labels), np.int64))
+    if isinstance(target, tuple):
+        return Aim(None, _element(target, shape))
+    array = np.asarray(target)
+    if array.dtype.kind in "iu" and array.shape in ((), (n,)):
+        _check_range(array, classes)
+        return Aim(np.broadcast_to(array.astype(np.int64), (n,)).copy())
+    if array.dtype.kind == "f" and array.shape == tuple(shape):
+        return Aim(None, array.astype(np.float32))
+    raise MethodError(
+        f"target {target!r} is no class, label, element or combination of an output {list(shape)}"
+    )
+
+
+def _check_range(array: Array, classes: int) -> None:
+    for value in np.atleast_1d(array):
+        if not 0 <= value < classes:
+            raise MethodError(f"target {value} is out of range; the classes are 0 to {classes - 1}")
+
+
+def _index(label: str, labels: Sequence[str] | None) -> int:
+    if labels is None:
+        raise MethodError(f"target `{label}` is a label, and the model has none; give labels=")
+    if label not in labels:
+        raise MethodError(f"no label `{label}`{nearest(label, labels)}")
+    return list(labels).index(label)
+
+
+def _element(index: tuple[Any, ...], shape: Sequence[int]) -> Array:
+    inner = tuple(shape[1:])
+    if len(index) != len(inner) or not all(-n <= i < n for i, n in zip(index, inner, strict=True)):
+        raise MethodError(f"target {index} is no element of an output {list(inner)} per sample")
+    seed = np.zeros(tuple(shape), np.float32)
+    seed[(slice(None), *index)] = 1
+    return seed

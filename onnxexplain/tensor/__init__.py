@@ -1,0 +1,7 @@
+"""The words rules are written in: the same for arrays and for ONNX nodes."""
+
+from onnxexplain.tensor.arrays import Arrays
+from onnxexplain.tensor.emit import Symbol, Tape
+from onnxexplain.tensor.namespace import Namespace, Tensor, Window
+
+__all__ = ["Arrays", "Namespace", "Symbol", "Tape", "Tensor", "Window"]

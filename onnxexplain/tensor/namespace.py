@@ -1,0 +1,144 @@
+"""What a rule may say: the array-API words it needs, and verbs that go by example.
+
+A verb ends in ``_like`` where it takes its shape from another tensor, so that no rule reads one.
+:class:`~onnxexplain.tensor.arrays.Arrays` says these words on NumPy and CuPy arrays,
+:class:`~onnxexplain.tensor.emit.Tape` as ONNX nodes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Tensor = Any
+"""A NumPy or CuPy array, or a symbol that stands for a tensor of an ONNX graph."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry of a convolution or a pool, one entry per spatial axis (pads: begins, ends)."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        kernel: Sequence[int],
+        strides: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
+        pads: Sequence[int] | None = None,
+    ) -> "Window":
+        """Fill in what the standard leaves out: steps of one, no padding."""
+        rank = len(kernel)
+        ones = (1,) * rank
+        return cls(
+            tuple(kernel),
+            tuple(strides or ones),
+            tuple(dilations or ones),
+            tuple(pads or (0,) * (2 * rank)),
+        )
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return len(self.kernel)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How many positions the window spans, per axis."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def tiles(self) -> bool:
+        """Whether windows lie side by side: no overlap, no gap, no padding."""
+        return self.kernel == self.strides and not any(self.pads) and set(self.dilations) == {1}
+
+
+class Namespace(Protocol):
+    """The words."""
+
+    # ----- the array API -----
+    def abs(self, x: Tensor, /) -> Tensor: ...
+    def exp(self, x: Tensor, /) -> Tensor: ...
+    def log(self, x: Tensor, /) -> Tensor: ...
+    def sqrt(self, x: Tensor, /) -> Tensor: ...
+    def tanh(self, x: Tensor, /) -> Tensor: ...
+    def sign(self, x: Tensor, /) -> Tensor: ...
+    def square(self, x: Tensor, /) -> Tensor: ...
+    def maximum(self, x: Tensor, y: Tensor, /) -> Tensor: ...
+    def minimum(self, x: Tensor, y: Tensor, /) -> Tensor: ...
+    def where(self, condition: Tensor, x: Tensor, y: Tensor, /) -> Tensor: ...
+    def matmul(self, a: Tensor, b: Tensor, /) -> Tensor: ...
+    def permute_dims(self, x: Tensor, /, axes: Sequence[int]) -> Tensor: ...
+    def zeros_like(self, x: Tensor, /) -> Tensor: ...
+    def ones_like(self, x: Tensor, /) -> Tensor: ...
+    def expand_dims(self, x: Tensor, /, *, axis: int) -> Tensor: ...
+    def sum(self, x: Tensor, /, *, axis: int | Sequence[int], keepdims: bool = False) -> Tensor: ...
+    def mean(self, x: Tensor, /, *, axis: int | Sequence[int], keepdims: bool = False) -> Tensor: ...
+
+    # ----- verbs by example -----
+    def reshape_like(self, g: Tensor, x: Tensor) -> Tensor:
+        """``g`` in the shape of ``x``."""
+
+    def sum_like(self, g: Tensor, x: Tensor) -> Tensor:
+        """Undo broadcasting: sum ``g`` over the axes along which ``x`` was repeated."""
+
+    def expand_like(self, g: Tensor, x: Tensor) -> Tensor:
+        """Repeat ``g`` to the shape of ``x``."""
+
+    def spread_like(
+        self, g: Tensor, x: Tensor, axes: Sequence[int] | None, keepdims: bool
+    ) -> Tensor:
+        """Undo a sum over ``axes`` (all where None): give every element what its sum got."""
+
+    def count(self, x: Tensor, axes: Sequence[int] | None) -> float:
+        """How many elements of ``x`` a sum over ``axes`` (all where None) adds up."""
+
+    def channel(self, v: Tensor, x: Tensor) -> Tensor:
+        """The vector ``v`` shaped to meet axis 1 of ``x``."""
+
+    def split_like(self, g: Tensor, parts: Sequence[Tensor], axis: int) -> tuple[Tensor, ...]:
+        """Cut ``g`` along ``axis`` into pieces as long as ``parts``."""
+
+    def concat(self, parts: Sequence[Tensor], axis: int) -> Tensor:
+        """Join ``parts`` along ``axis``."""
+
+    def unpad_like(self, g: Tensor, x: Tensor, pads: Sequence[int], axes: Sequence[int]) -> Tensor:
+        """Undo constant padding: the part of ``g`` that ``x`` filled."""
+
+    def pad(self, x: Tensor, pads: Sequence[int], axes: Sequence[int]) -> Tensor:
+        """``x`` with zeros around it (begins, then ends; negative ones crop)."""
+
+    def integers(self, x: Tensor) -> list[int]:
+        """The values of a constant tensor of integers: axes, pads, shapes."""
+
+    # ----- windows -----
+    def conv(
+        self, x: Tensor, w: Tensor, b: Tensor | None, window: Window, group: int = 1
+    ) -> Tensor:
+        """Correlate ``x`` [N,C,...] with ``w`` [O,C/group,...]."""
+
+    def conv_transpose_like(
+        self, g: Tensor, w: Tensor, x: Tensor, window: Window, group: int = 1
+    ) -> Tensor:
+        """Undo :meth:`conv`: from the shape of its output to the shape of ``x``."""
+
+    def max_pool_route(self, g: Tensor, y: Tensor, x: Tensor, window: Window) -> Tensor:
+        """Send ``g`` to the maximum ``y`` of every window of ``x``; windows that overlap add up."""
+
+    def average_pool_like(
+        self, g: Tensor, x: Tensor, window: Window, count_include_pad: bool
+    ) -> Tensor:
+        """Give every element of a window of ``x`` an equal part of what its mean got."""
+
+    # ----- accounts -----
+    def scale(self, g: Tensor, v: Tensor) -> Tensor:
+        """``g * v``, and 0 where ``g`` is 0 whatever ``v`` is (it may be infinite)."""
+
+    def dot(self, g: Tensor, v: Tensor) -> Tensor:
+        """Sum of ``g * v`` per sample, in float64: [N]."""
+
+    def channel_dot(self, g: Tensor, v: Tensor) -> Tensor:
+        """Sum of ``g * v`` over axis 1, which is kept with length 1."""
