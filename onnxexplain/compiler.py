@@ -54,9 +54,10 @@ def compile_graph(
     shapes = {}
     for t, seed in enumerate(seeds):
         for name, symbol in answer(tape, values, seed):
-            made = f"{PREFIX}{t}/{name}"
-            source = symbol if symbol.name is None else symbol
-            tape.nodes.append(helper.make_node("Identity", [tape.written(source)], [made], made))
+            made = tape.written(symbol)
+            if made in shapes or not made.startswith(PREFIX) or made in tape.initializers:
+                made = f"{PREFIX}{t}/{name}"  # an output must be some node's, and only once
+                tape.nodes.append(helper.make_node("Identity", [str(symbol.name)], [made], made))
             outputs[t, name] = made
             shapes[made] = (symbol.shape, symbol.dtype)
     proto = _append(lowered, tape, given, [*outputs.values()], shapes, [output, *kept])
@@ -64,9 +65,14 @@ def compile_graph(
 
 
 def _symbols(tape: Tape, lowered: Lowered) -> dict[str, Symbol]:
-    dtype = np.float32
+    given = {value.name for value in lowered.proto.graph.input}  # checked when they were read
     values = {
-        name: tape.tensor(name, shape, dtype if name in lowered.floats else np.int64)
+        name: tape.tensor(
+            name,
+            shape,
+            np.float32 if name in lowered.floats else np.int64,
+            finite=name in given,
+        )
         for name, shape in lowered.shapes.items()
     }
     for name, array in lowered.constants.items():

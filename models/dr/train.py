@@ -2,9 +2,9 @@
 
 The method is that of the network's authors: grades drawn equally often, turned and mirrored
 images with their brightness and contrast shaken, Adam, cross-entropy and later also the loss
-that is log(1 - kappa). One thing is added so that minutes suffice instead of weeks: while it learns, a
-1x1 convolution on top of rf125 must also tell which kinds of lesion each 16x16 cell shows, which
-a painted retina knows and a photograph does not. That head is thrown away at the end.
+that is log(1 - kappa). One thing is added so that minutes suffice instead of weeks: while it
+learns, a 1x1 convolution on top of rf125 must also tell which kinds of lesion each 16x16 cell
+shows, which a painted retina knows and a photograph does not. That head is thrown away at the end.
 
 `python train.py folder out.npz --minutes 60` goes on from out.pt where there is one.
 """

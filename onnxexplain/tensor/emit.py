@@ -47,9 +47,19 @@ class Tape:
 
     # ----- writing -----
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: Any, value: Array | None = None) -> Symbol:
+    def tensor(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: Any,
+        value: Array | None = None,
+        *,
+        finite: bool = False,
+    ) -> Symbol:
         """Return the symbol of a tensor that the model already has."""
-        return Symbol(self, name, tuple(shape), np.dtype(dtype), value)
+        symbol = Symbol(self, name, tuple(shape), np.dtype(dtype), value)
+        symbol.finite = finite
+        return symbol
 
     def constant(self, value: Any, dtype: Any = None) -> Symbol:
         """Return the symbol of an array; the same array is stored once."""
@@ -356,7 +366,7 @@ class Tape:
     # ----- accounts -----
 
     def scale(self, g: Symbol, v: Any) -> Symbol:
-        if not isinstance(v, Symbol) or v.value is not None:
+        if not isinstance(v, Symbol) or v.value is not None or v.finite:
             return g * v
         product, zero = g * v, self.constant(0, g.dtype)
         none = self.op("Equal", g, zero, shape=g.shape, dtype=bool)
@@ -367,13 +377,7 @@ class Tape:
         vector = kernels.per_channel(v.value, g) if v.value is not None else None
         if vector is not None:
             return kernels.dot_channels(self, g, vector)
-        return self.total(g * v)
-
-    def total(self, x: Symbol) -> Symbol:
-        """Sum per sample, in float64: [N]."""
-        wide = self.wide(x)
-        axes = list(range(1, x.ndim))
-        return self.sum(wide, axis=axes) if axes else wide
+        return kernels.total(self, self.scale(g, v))
 
     def wide(self, x: Symbol) -> Symbol:
         """``x`` in float64."""

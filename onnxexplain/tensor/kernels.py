@@ -89,7 +89,6 @@ def channel_totals(tape: "Tape", g: Symbol) -> Symbol:
     """Sum over the positions of each channel, in float64: [N,C].
 
     What was routed through a pool, spread by a mean or scaled has the sums of what it came from.
-    Large maps are averaged in small squares first, which stays in float32's precision and blocks.
     """
     origin = g.origin
     if isinstance(origin, Routed):
@@ -100,15 +99,24 @@ def channel_totals(tape: "Tape", g: Symbol) -> Symbol:
     if isinstance(origin, Folded) and origin.of.shape[:2] == g.shape[:2]:
         many = math.prod(g.shape[2:]) / math.prod(origin.of.shape[2:])
         return channel_totals(tape, origin.of) * (origin.times * many)
+    return total(tape, g, keep=2)
+
+
+def total(tape: "Tape", x: Symbol, keep: int = 1) -> Symbol:
+    """Sum over all but the first ``keep`` axes, in float64.
+
+    Large maps are averaged in small squares first, which float32 does exactly enough and which
+    leaves little to convert.
+    """
     times = 1.0
-    if g.ndim == 4 and math.prod(g.shape[2:]) > 4096:
-        side = [max(k for k in range(1, 9) if n % k == 0) for n in g.shape[2:]]
-        shape = (*g.shape[:2], *(n // k for n, k in zip(g.shape[2:], side, strict=True)))
+    if x.ndim == 4 and math.prod(x.shape[2:]) > 4096:
+        side = [max(k for k in range(1, 9) if n % k == 0) for n in x.shape[2:]]
+        shape = (*x.shape[:2], *(n // k for n, k in zip(x.shape[2:], side, strict=True)))
         times = float(math.prod(side))
-        g = tape.op("AveragePool", g, shape=shape, kernel_shape=side, strides=side)
-    wide = tape.wide(g)
-    totals = tape.sum(wide, axis=list(range(2, g.ndim))) if g.ndim > 2 else wide
-    return totals * times if times != 1 else totals
+        x = tape.op("AveragePool", x, shape=shape, kernel_shape=side, strides=side)
+    wide = tape.wide(x)
+    summed = tape.sum(wide, axis=list(range(keep, x.ndim))) if x.ndim > keep else wide
+    return summed * times if times != 1 else summed
 
 
 def mix_channels(tape: "Tape", g: Symbol, vector: Array) -> Symbol:
@@ -156,7 +164,10 @@ def conv_transpose_like(
     steps = set(window.strides)
     if steps == {1} and min(flipped) >= 0 and w.value is not None:
         back = Window(window.kernel, window.strides, window.dilations, flipped)
-        return conv(tape, g, tape.constant(_flip(w.value, group)), None, back, group)
+        kernel = _flip(w.value, group)
+        if tape.blocked and group == 1 and _few(g, x, window):
+            return _conv_by_phases(tape, g, kernel, x, back)
+        return conv(tape, g, tape.constant(kernel), None, back, group)
     sizes = [
         (n - 1) * s + r for n, s, r in zip(g.shape[2:], window.strides, window.reach, strict=True)
     ]
@@ -176,6 +187,30 @@ def conv_transpose_like(
     begins = [-p for p in window.pads[:rank]]
     ends = [e - p for e, p in zip(extra, window.pads[rank:], strict=True)]
     return tape.pad(full, begins + ends, range(2, 2 + rank))
+
+
+def _few(g: Symbol, x: Symbol, window: Window) -> bool:
+    """Whether ``x`` is an image of so few channels that a block would stay three quarters empty."""
+    even = x.ndim == 4 and all(n % 2 == 0 for n in x.shape[2:])
+    return even and fits_blocks(g) and 4 * x.shape[1] <= BLOCK and set(window.dilations) == {1}
+
+
+def _conv_by_phases(tape: "Tape", g: Symbol, kernel: Array, x: Symbol, window: Window) -> Symbol:
+    """Convolve into the four phases of the result as channels, then interleave them.
+
+    The same sums, but the provider computes a whole block of channels where ``x`` fills a fifth of
+    one: 2.25 times less work for a 3x3 kernel.
+    """
+    few, (high, wide) = x.shape[1], kernel.shape[2:]
+    phases = np.zeros((4 * few, kernel.shape[1], high + 1, wide + 1), kernel.dtype)
+    for index, (row, column) in enumerate(itertools.product(range(2), repeat=2)):
+        part = slice(index * few, (index + 1) * few)
+        phases[part, :, row : row + high, column : column + wide] = kernel
+    halves = (x.shape[0], 4 * few, *(n // 2 for n in x.shape[2:]))
+    made = tape.op(
+        "Conv", g, tape.constant(phases), shape=halves, strides=[2, 2], pads=list(window.pads)
+    )
+    return tape.op("DepthToSpace", made, shape=x.shape, blocksize=2)
 
 
 def _flip(w: Array, group: int) -> Array:

@@ -71,6 +71,8 @@ class Symbol:
         self.dtype = dtype
         self.value = value
         self.origin = origin
+        self.finite = False
+        """Whether it was checked to hold neither infinities nor NaN."""
 
     def __repr__(self) -> str:
         return f"<Symbol {self.name or 'unwritten'} {list(self.shape)} {self.dtype}>"
