@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ TARGET = f"{PREFIX}target"
 SEED = f"{PREFIX}seed"
 
 Answer = Callable[[Tape, dict[str, Symbol], Symbol], Iterator[tuple[str, Symbol]]]
-"""Writes one explanation: given the tape, the model's tensors and the seed, yields named results."""
+"""Writes one explanation: given tape, the model's tensors and the seed, yields named results."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Compiled:
 
     proto: onnx.ModelProto
     outputs: dict[tuple[int, str], str]
-    shapes: dict[str, tuple[tuple[int, ...], np.dtype]]  # type: ignore[type-arg]
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def compile_graph(
@@ -122,9 +123,7 @@ def _late_zero(tape: Tape, given: Symbol, score: Symbol, n: int) -> Symbol:
 
 def _strongest(tape: Tape, score: Symbol) -> Symbol:
     total = tape.sum(score, axis=list(range(2, score.ndim))) if score.ndim > 2 else score
-    return tape.op(
-        "ArgMax", total, shape=(score.shape[0],), dtype=np.int64, axis=1, keepdims=0
-    )
+    return tape.op("ArgMax", total, shape=(score.shape[0],), dtype=np.int64, axis=1, keepdims=0)
 
 
 def _one_hot(tape: Tape, index: Symbol, score: Symbol) -> Symbol:
@@ -140,10 +139,10 @@ def _append(
     tape: Tape,
     given: list[onnx.ValueInfoProto],
     made: list[str],
-    shapes: dict[str, tuple[tuple[int, ...], np.dtype]],  # type: ignore[type-arg]
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]],
     kept: list[str],
 ) -> onnx.ModelProto:
-    """Return the model with the tape's nodes behind its own, and with what was asked for as outputs."""
+    """Return the model with the tape's nodes behind its own, and what was asked for as outputs."""
     proto = onnx.ModelProto()
     proto.CopyFrom(lowered.proto)
     graph = proto.graph

@@ -1,4 +1,4 @@
-"""The diabetic-retinopathy network of de la Torre, Valls and Puig (2017) as ONNX, from its weights."""
+"""The diabetic-retinopathy network of de la Torre, Valls and Puig (2017), from weights to ONNX."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,23 @@ from onnxexplain.save import write_whole
 
 Array = np.ndarray[Any, Any]
 
-LAYERS = (
-    "rf3 rf5 rf9 rf13 rf21 rf29 rf45 rf61 rf93 rf125 rf189 rf253 rf381 rf509 rf637".split()
-)
+LAYERS = [
+    "rf3",
+    "rf5",
+    "rf9",
+    "rf13",
+    "rf21",
+    "rf29",
+    "rf45",
+    "rf61",
+    "rf93",
+    "rf125",
+    "rf189",
+    "rf253",
+    "rf381",
+    "rf509",
+    "rf637",
+]
 """The convolutions, named by their nominal receptive field."""
 
 LABELS = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "proliferative DR")
@@ -112,7 +126,9 @@ def _checkpoint(path: Path) -> dict[str, Array]:
     try:
         import torch
     except ImportError as error:
-        raise DeviceError(f"{path}: a torch checkpoint needs the extra: onnxexplain[torch]") from error
+        raise DeviceError(
+            f"{path}: a torch checkpoint needs the extra: onnxexplain[torch]"
+        ) from error
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zipfile's and torch's own kinds
@@ -136,7 +152,12 @@ def published_names(arrays: Mapping[str, Array]) -> dict[str, Array]:
     arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
     if "rf3.conv.weight" not in arrays:
         arrays = _from_authors(arrays)
-    named = {f"{layer}.{part}.{field}": None for layer in LAYERS for part in _PARTS for field in _PARTS[part]}
+    named = {
+        f"{layer}.{part}.{field}": None
+        for layer in LAYERS
+        for part in _PARTS
+        for field in _PARTS[part]
+    }
     named |= {"lc.weight": None, "lc.bias": None}
     found: dict[str, Array] = {}
     for name in named:
@@ -151,9 +172,11 @@ def published_names(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _from_authors(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Rename ``features.0, .1, .3, ...``, ``classifier.0, .1`` and ``output.0``, in order of layers."""
+    """Rename ``features.0, .1, .3 ...``, ``classifier.0, .1``, ``output.0`` in order of layers."""
     stages = {name.rsplit(".", 1)[0] for name in arrays}
-    order = sorted((s for s in stages if s.startswith("features.")), key=lambda s: int(s.split(".")[1]))
+    order = sorted(
+        (s for s in stages if s.startswith("features.")), key=lambda s: int(s.split(".")[1])
+    )
     order += sorted(s for s in stages if s.startswith("classifier."))
     convs = [s for s in order if arrays.get(f"{s}.weight", np.empty(0)).ndim == 4]
     norms = [s for s in order if f"{s}.running_mean" in arrays]
@@ -189,9 +212,13 @@ def _check_shapes(found: Mapping[str, Array]) -> None:
             for field in fields:
                 name = f"{layer}.{part}.{field}"
                 if part + field != "convweight" and found[name].shape != (channels,):
-                    raise InputError(f"`{name}` has shape {list(found[name].shape)}; expected [{channels}]")
+                    raise InputError(
+                        f"`{name}` has shape {list(found[name].shape)}; expected [{channels}]"
+                    )
     if found["lc.weight"].ndim != 2 or found["lc.weight"].shape[1] != channels:
-        raise InputError(f"`lc.weight` has shape {list(found['lc.weight'].shape)}; expected [*, {channels}]")
+        raise InputError(
+            f"`lc.weight` has shape {list(found['lc.weight'].shape)}; expected [*, {channels}]"
+        )
 
 
 # ----- Graph -----
@@ -252,6 +279,8 @@ def _layer(
     held = [hold(f"{layer}.conv.weight", w), hold(f"{layer}.conv.bias", b)]
     x = add("Conv", layer, x, *held, kernel_shape=[side, side], pads=pads)
     if not fold:
-        held = [hold(f"{layer}.bn.{field}", arrays[f"{layer}.bn.{field}"]) for field in _PARTS["bn"]]
+        held = [
+            hold(f"{layer}.bn.{field}", arrays[f"{layer}.bn.{field}"]) for field in _PARTS["bn"]
+        ]
         x = add("BatchNormalization", layer, x, *held, epsilon=EPSILON)
     return add("Relu", layer, x)

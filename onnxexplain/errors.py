@@ -22,7 +22,7 @@ class ModelError(OnnxExplainError, ValueError):
     """The model file cannot be read, or holds what cannot be explained."""
 
 
-class UnsupportedOperator(OnnxExplainError, NotImplementedError):
+class UnsupportedOperator(OnnxExplainError, NotImplementedError):  # noqa: N818 - public name
     """An operator between the input and the score has no way back."""
 
 

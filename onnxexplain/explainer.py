@@ -15,12 +15,11 @@ from onnxexplain import compiler, graph, inputs, target
 from onnxexplain.compiler import Compiled
 from onnxexplain.errors import MethodError, ModelError, nearest
 from onnxexplain.explanation import Explanation, Results
-from onnxexplain.graph import Lowered, Model, lower
+from onnxexplain.graph import Lowered, Model, Node, lower
 from onnxexplain.methods import Way, make, way
 from onnxexplain.methods.account import blocks
 from onnxexplain.methods.answer import Request, answer
 from onnxexplain.ops import role_of
-from onnxexplain.reverse import NodeLike
 from onnxexplain.runtime import Device, Session, capture, evaluate, run_once
 from onnxexplain.runtime.capture import cupy, on_gpu
 from onnxexplain.tensor import Arrays, Symbol, Tape
@@ -39,7 +38,7 @@ class Prepared:
     """The model lowered for one shape of its inputs, and the way through it."""
 
     lowered: Lowered
-    nodes: tuple[NodeLike, ...]
+    nodes: tuple[Node, ...]
     moving: frozenset[str]
     wrt: tuple[str, ...]
     layer: str | None
@@ -176,7 +175,9 @@ class Explainer:
                 self.compute(
                     inputs.sample(feeds, i, n),
                     _sample(target, i, n),
-                    targets if isinstance(targets, str) or targets is None else [_sample(t, i, n) for t in targets],
+                    targets
+                    if isinstance(targets, str) or targets is None
+                    else [_sample(t, i, n) for t in targets],
                     request,
                 )
                 for i in range(n)
@@ -188,7 +189,7 @@ class Explainer:
         return engine(prepared, feeds, target, targets, request)
 
     def prepare(self, feeds: Mapping[str, Array]) -> Prepared:
-        """Lower the model for the shapes at hand and find the way through it; done once per shape."""
+        """Lower the model for the shapes at hand and find the way through it, once per shape."""
         key = tuple((name, value.shape) for name, value in feeds.items())
         with self._lock:
             if key not in self._prepared:
@@ -243,7 +244,12 @@ class Explainer:
         return "compiled" if self.engine == "auto" else self.engine
 
     def _compiled(
-        self, prepared: Prepared, feeds: dict[str, Array], chosen: Any, several: Any, request: Request
+        self,
+        prepared: Prepared,
+        feeds: dict[str, Array],
+        chosen: Any,
+        several: Any,
+        request: Request,
     ) -> Results:
         shape = prepared.lowered.shapes[self.output]
         aims = target.read(chosen, several, self.against, shape, self.labels)
@@ -253,7 +259,9 @@ class Explainer:
         if seeded:
             given[compiler.SEED] = self._seeds(prepared, feeds, aims)
         else:
-            given[compiler.TARGET] = np.stack([aim.classes for aim in aims])
+            given[compiler.TARGET] = np.stack(
+                [aim.classes for aim in aims if aim.classes is not None]
+            )
         kept = _kept(self.output, prepared, request)
         raw = _run(compiled, session, given, kept, len(aims))
         return self._results(prepared, raw, aims, several is not None, request)
@@ -290,7 +298,12 @@ class Explainer:
         )
 
     def _eager(
-        self, prepared: Prepared, feeds: dict[str, Array], chosen: Any, several: Any, request: Request
+        self,
+        prepared: Prepared,
+        feeds: dict[str, Array],
+        chosen: Any,
+        several: Any,
+        request: Request,
     ) -> Results:
         values = self._values(prepared, feeds)
         on_cuda = self.device.kind == "cuda"
@@ -321,26 +334,30 @@ class Explainer:
         found = capture(lowered.proto, feeds, wanted, self.device)
         return found | (on_gpu(constants) if self.device.kind == "cuda" else constants)
 
-    def _seeds(
-        self, prepared: Prepared, feeds: dict[str, Array], aims: list[target.Aim]
-    ) -> Array:
+    def _seeds(self, prepared: Prepared, feeds: dict[str, Array], aims: list[target.Aim]) -> Array:
         """Return one linear combination of the output per aim."""
         shape = prepared.lowered.shapes[self.output]
         scores: Array = np.zeros(shape, np.float32)
         if any(aim.undecided for aim in aims):
-            scores = capture(prepared.lowered.proto, feeds, [self.output], Device.named("cpu"))[self.output]
+            scores = capture(prepared.lowered.proto, feeds, [self.output], Device.named("cpu"))[
+                self.output
+            ]
         return np.stack([aim.seeds(scores) for aim in aims])
 
     def _results(
-        self, prepared: Prepared, raw: dict[str, Array], aims: list[target.Aim], several: bool, request: Request
+        self,
+        prepared: Prepared,
+        raw: dict[str, Array],
+        aims: list[target.Aim],
+        several: bool,
+        request: Request,
     ) -> Results:
         values = {n.removeprefix("value/"): raw.pop(n) for n in list(raw) if n.startswith("value/")}
         scores = values[self.output]
-        classes = [aim.resolved(scores) for aim in aims]
-        known = all(c is not None for c in classes)
+        classes = [c for aim in aims if (c := aim.resolved(scores)) is not None]
         if not several:
             raw = {name: value[0] for name, value in raw.items()}
-        chosen = np.stack(classes) if known else None  # type: ignore[arg-type]
+        chosen = np.stack(classes) if len(classes) == len(aims) else None
         return Results(
             raw,
             values,
@@ -360,7 +377,11 @@ class Explainer:
         own = Session(self.model.proto, Device.named("cpu"))
         given = {n: v.astype(self.model.inputs[n].dtype) for n, v in feeds.items()}
         theirs = dict(zip(own.outputs, own.run(given), strict=True))
-        floats = [n for n, v in theirs.items() if getattr(v, "dtype", None) is not None and v.dtype.kind == "f"]
+        floats = [
+            n
+            for n, v in theirs.items()
+            if getattr(v, "dtype", None) is not None and v.dtype.kind == "f"
+        ]
         if self.dtype == "float64":
             wide = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
             ours = evaluate(prepared.lowered.proto, wide, floats)
@@ -368,9 +389,10 @@ class Explainer:
             ours = capture(prepared.lowered.proto, feeds, floats, Device.named("cpu"))
         worst = max((_difference(ours[n], theirs[n]) for n in floats), default=0.0)
         if not worst <= AGREEMENT:
+            done = "; ".join(prepared.lowered.changed)
             raise ModelError(
-                f"{self.model.source}: lowered ({'; '.join(prepared.lowered.changed)}) it answers "
-                f"differently by {worst:.2g} of its largest output; it cannot be explained faithfully"
+                f"{self.model.source}: lowered ({done}) it answers differently by {worst:.2g} "
+                "of its largest output; it cannot be explained faithfully"
             )
         prepared.difference, prepared.checked = worst, True
 
@@ -402,7 +424,9 @@ class Explainer:
             proto = self.prepare(one).lowered.proto
             alone.append(_numpy(capture(proto, one, [self.output], self.device)[self.output]))
         apart = np.concatenate(alone)
-        return bool(np.allclose(_numpy(together), apart, rtol=1e-4, atol=1e-4 * np.abs(apart).max()))
+        return bool(
+            np.allclose(_numpy(together), apart, rtol=1e-4, atol=1e-4 * np.abs(apart).max())
+        )
 
 
 def load(source: str | Path | bytes | onnx.ModelProto | Model) -> Model:
@@ -478,4 +502,8 @@ def _numpy(value: Any) -> Array:
 
 def _difference(ours: Array, theirs: Array) -> float:
     theirs = theirs.astype(np.float64)
-    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)) if theirs.size else 0.0
+    return (
+        float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+        if theirs.size
+        else 0.0
+    )

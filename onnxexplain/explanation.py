@@ -98,7 +98,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         end = "" if self.residual is None else f", residual {np.abs(self.residual).max():.1e}"
-        return f"<Explanation of `{self.output}` by {self.method}: score {np.round(self.score, 4)}{end}>"
+        score = np.array2string(self.score, precision=4, separator=", ").replace("\n", "")
+        return f"<Explanation of `{self.output}` by {self.method}: score {score}{end}>"
 
     # ----- what was asked -----
 
@@ -134,12 +135,12 @@ class Explanation:
 
     @property
     def difference(self) -> float | None:
-        """How far the lowered model is from the user's file, relative; None where nothing changed."""
+        """How far the lowered model is from the file, relative; None where nothing changed."""
         return self._results.difference
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The tensors that end a block: convolution or matrix product, normalisation, activation."""
+        """The tensors that end a block: convolution or product, normalisation, activation."""
         return self._results.blocks
 
     @cached_property
@@ -175,7 +176,7 @@ class Explanation:
         return self.target, None
 
     def field_of(self, tensor: str) -> ReceptiveField | None:
-        """Return the receptive field of a tensor's units in the input image, None where it has none."""
+        """Return the receptive field of a tensor's units, None where they have none."""
         return self._fields.get(tensor)
 
     @cached_property
@@ -193,7 +194,7 @@ class Explanation:
         return next((n for n, v in self.inputs.items() if v.ndim > 2), None)
 
     def to_input(self, tensor: str, values: Array) -> Array:
-        """Carry a map [..., h, w] of a tensor to the input [..., H, W]; its sum stays what it was."""
+        """Carry a map [..., h, w] of a tensor to the input [..., H, W], its sum unchanged."""
         if self.source is None:
             raise MethodError("the model has no input with positions to carry a map to")
         sizes = self.inputs[self.source].shape[2:]
@@ -214,7 +215,9 @@ class Explanation:
         name = next(iter(self.attributions))
         shares = self.attributions[name]
         lead = 1 if self._results.several else 0
-        shares = shares.sum(axis=_channel_axis(self.model, name, shares.ndim - lead) + lead) if shares.ndim - lead > 2 else shares
+        rank = shares.ndim - lead
+        if rank > 2:
+            shares = shares.sum(axis=_channel_axis(self.model, name, rank) + lead)
         if constants and self.method == "score-propagation" and name == self.source:
             return shares + self.constant_map
         return np.asarray(shares)
@@ -232,7 +235,9 @@ class Explanation:
         flat = [n for n in self.constants if n not in spread]
         for name in flat:  # behind the flatten: the whole image is what such a unit sees
             column = self.constants[name].reshape(*self.score.shape, *(1,) * len(sizes))
-            total += transport.to_input(column, None, sizes, getattr(self._explainer.method, "prior", "gauss"))
+            total += transport.to_input(
+                column, None, sizes, getattr(self._explainer.method, "prior", "gauss")
+            )
         return total.astype(np.float32)
 
     def two_sigma(self, deviations: float = 2.0) -> Array:
@@ -245,7 +250,9 @@ class Explanation:
         cam = next(iter(self.attributions.values()))
         if self.source is None:
             return cam
-        return transport.resize(np.squeeze(cam, self.score.ndim), self.inputs[self.source].shape[2:])
+        return transport.resize(
+            np.squeeze(cam, self.score.ndim), self.inputs[self.source].shape[2:]
+        )
 
     # ----- out of Python -----
 
@@ -260,7 +267,7 @@ class Explanation:
         return found
 
     def save(self, folder: str | Path, stem: str = "explanation") -> Path:
-        """Write ``<stem>.npz``, ``<stem>.json`` and ``<stem>.png`` into a folder; return the folder."""
+        """Write ``<stem>.npz``, ``.json`` and ``.png`` into a folder and return the folder."""
         from onnxexplain import save
 
         return save.save(self, Path(folder), stem)
@@ -372,7 +379,7 @@ class Layers(Mapping[str, Layer]):
         return len(self._names)
 
     def maps(self, names: tuple[str, ...]) -> None:
-        """Compute the channel sums of several tensors in one run; those without positions are skipped."""
+        """Compute the channel sums of several tensors in one run, where they have positions."""
         shapes = self._of._results.shapes
         flat = [n for n in names if len(shapes[n]) < 3]
         wanted = tuple(n for n in names if n not in flat)
@@ -380,7 +387,9 @@ class Layers(Mapping[str, Layer]):
         for name in wanted:
             self[name]._take(results)
         if flat and len(names) == 1:
-            raise MethodError(f"`{flat[0]}` has no positions to draw a map of (shape {list(shapes[flat[0]])})")
+            raise MethodError(
+                f"`{flat[0]}` has no positions to draw a map of (shape {list(shapes[flat[0]])})"
+            )
 
 
 def _named(raw: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -22,7 +22,9 @@ def read(model: Model, data: Any) -> dict[str, Array]:
     if not isinstance(data, Mapping):
         if len(model.inputs) != 1:
             names = ", ".join(model.inputs)
-            raise InputError(f"the model has {len(model.inputs)} inputs ({names}); give them by name")
+            raise InputError(
+                f"the model has {len(model.inputs)} inputs ({names}); give them by name"
+            )
         data = {next(iter(model.inputs)): data}
     for name in data:
         if name not in model.inputs:

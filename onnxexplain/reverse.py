@@ -2,22 +2,14 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from onnxexplain.errors import UnsupportedOperator
 from onnxexplain.ops import Operator, find
 from onnxexplain.tensor import Namespace, Tensor
 
-
-class NodeLike(Protocol):
-    """What the loop needs of a node."""
-
-    name: str
-    op_type: str
-    domain: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Any]
+if TYPE_CHECKING:
+    from onnxexplain.graph import Node
 
 
 @dataclass(frozen=True)
@@ -25,7 +17,7 @@ class Step:
     """A node with its tensors, at one point."""
 
     xp: Namespace
-    node: NodeLike
+    node: "Node"
     operator: Operator
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor | None, ...]
@@ -33,7 +25,7 @@ class Step:
 
     @classmethod
     def at(
-        cls, xp: Namespace, node: NodeLike, values: Mapping[str, Tensor], moving: Collection[str]
+        cls, xp: Namespace, node: "Node", values: Mapping[str, Tensor], moving: Collection[str]
     ) -> "Step":
         """Bring a node and the values around it together."""
         found = find(node.domain, node.op_type)
@@ -103,15 +95,17 @@ def _changed(change: Callable[[Tensor], Tensor] | None, value: Tensor) -> Tensor
 class Rule(Protocol):
     """How one node hands on what arrives: relevance for LRP, the derivative for gradients."""
 
-    def __call__(self, step: Step, g: Any) -> tuple[Tensor | None, ...]: ...
+    def __call__(self, step: Step, g: Any) -> tuple[Tensor | None, ...]:
+        """Return what travels on to each input of the step, given what arrived."""
 
 
-Choose = Callable[[NodeLike], Rule]
+Choose = Callable[[Step], Rule]
+"""Names the rule of a step; a plan is one."""
 
 
 def reverse(
     xp: Namespace,
-    nodes: Sequence[NodeLike],
+    nodes: Sequence["Node"],
     values: Mapping[str, Tensor],
     moving: Collection[str],
     seed: Mapping[str, Tensor],
@@ -127,14 +121,14 @@ def reverse(
         if all(g is None for g in arriving):
             continue
         step = Step.at(xp, node, values, moving)
-        given = choose(node)(step, arriving if len(arriving) > 1 else arriving[0])
+        given = choose(step)(step, arriving if len(arriving) > 1 else arriving[0])
         for tensor, share in zip(node.inputs, given, strict=True):
             if share is not None and tensor in moving:
                 score[tensor] = score[tensor] + share if tensor in score else share
     return score
 
 
-def no_way_back(node: NodeLike, reason: str = "") -> str:
+def no_way_back(node: "Node", reason: str = "") -> str:
     """Return the line that names a node nothing can be sent through."""
     domain = f"{node.domain}." if node.domain else ""
     return (

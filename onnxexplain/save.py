@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onnxexplain.explanation import Explanation
 
 FORMAT = 1
-"""The version of the layout of ``.json`` and ``.npz``; raised when a reader would have to change."""
+"""The version of the layout of ``.json`` and ``.npz``; raised when a reader has to change."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -46,16 +46,12 @@ def write_whole(path: Path, content: bytes) -> None:
 def npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
     """Return arrays as the content of an ``.npz`` file, without pickles."""
     buffer = BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
     """Return what was done and what came out, as JSON takes it."""
-    names = None
-    if e.labels is not None and e.target is not None:
-        pick = np.vectorize(lambda c: e.labels[c] if c < len(e.labels) else str(c), otypes=[object])  # type: ignore[index]
-        names = pick(e.target).tolist()
     return {
         "format": FORMAT,
         "model": e.model.source,
@@ -64,7 +60,7 @@ def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
         "method": e.method,
         "options": e.options,
         "target": None if e.target is None else e.target.tolist(),
-        "label": names,
+        "label": _labels(e),
         "output": e.output,
         "layer": e.layer,
         "logits": e.logits.tolist(),
@@ -76,6 +72,15 @@ def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
         "preprocess": preprocess,
         "seconds": round(e.seconds, 4),
     }
+
+
+def _labels(e: "Explanation") -> Any:
+    """The label of every target, in its shape; None where there are none."""
+    labels = e.labels
+    if labels is None or e.target is None:
+        return None
+    flat = [labels[c] if c < len(labels) else str(c) for c in e.target.ravel()]
+    return np.array(flat, object).reshape(e.target.shape).tolist()
 
 
 def save(e: "Explanation", folder: Path, stem: str) -> Path:

@@ -49,9 +49,9 @@ def spreading(axis: Axis, units: int, size: int, prior: str) -> Array:
         inside = distance <= max(axis.size / 2, 0.5)
         bell = np.exp(-0.5 * (distance / (axis.size / 4)) ** 2)
         weight = np.where(inside, bell if prior == "gauss" else 1.0, 0.0)
-    weight = weight / weight.sum(axis=0)
-    weight.flags.writeable = False
-    return weight
+    matrix: Array = weight / weight.sum(axis=0)
+    matrix.flags.writeable = False
+    return matrix
 
 
 def resize(values: Array, sizes: Sequence[int]) -> Array:

@@ -1,4 +1,4 @@
-"""The healthy parts of a synthetic retina: optic disc, macula, arteries and veins."""
+"""What a synthetic retina shows without the disease: disc, macula, vessels, harmless blemishes."""
 
 from dataclasses import dataclass
 
@@ -138,3 +138,21 @@ def paint(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
     # The wall of a large artery reflects the flash as a bright line along its middle.
     shine = [(v.points, v.width * 0.3, 1.0) for v in eye.vessels if v.width[0] > 0.012]
     canvas.add("glint", canvas.ribbons(shine) * rng.uniform(0.05, 0.3))
+
+
+def blemish(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
+    """Paint what a grader must not mistake for disease: dust on the lens, drusen, a naevus."""
+    if rng.random() < 0.4:
+        for _ in range(rng.integers(1, 6)):
+            at, radius = rng.normal(0, 0.5, 2), rng.uniform(0.006, 0.03)
+            window, cover = canvas.blob(rng, at, radius, 0.2, soft=rng.uniform(0.01, 0.03))
+            canvas.add("dust", rng.uniform(0.2, 0.7) * cover, window)
+    if rng.random() < 0.25:
+        for _ in range(rng.integers(5, 40)):
+            at, radius = eye.fovea + rng.normal(0, 0.17, 2), rng.uniform(0.005, 0.014)
+            window, cover = canvas.blob(rng, at, radius, 0.2, soft=0.015)
+            canvas.add("drusen", rng.uniform(0.15, 0.55) * cover, window)
+    if rng.random() < 0.06:
+        at, radius = rng.normal(0, 0.4, 2), rng.uniform(0.04, 0.1)
+        window, cover = canvas.blob(rng, at, radius, 0.15, soft=0.04)
+        canvas.add("pigment", rng.uniform(0.4, 0.9) * cover, window)

@@ -58,15 +58,15 @@ def afflict(patient: Patient, grade: int) -> None:
     """Give an eye the lesions that define a grade from 0 (none) to 4 (proliferative)."""
     rng = patient.rng
     if grade == 1:
-        microaneurysms(patient, rng.integers(4, 13))
+        microaneurysms(patient, rng.integers(2, 13))
     if grade == 2:
         microaneurysms(patient, rng.integers(5, 20))
-        haemorrhages(patient, rng.integers(3, 11))
+        haemorrhages(patient, rng.integers(2, 13))
         milder(patient, 0.65, 0.35)
     if grade == 3:
         microaneurysms(patient, rng.integers(12, 35))
-        haemorrhages(patient, rng.integers(24, 50), quadrants=True)
-        beading(patient, rng.integers(2, 5))
+        haemorrhages(patient, rng.integers(20, 48), quadrants=True)
+        beading(patient, rng.integers(1, 5))
         milder(patient, 0.65, 0.5)
     if grade == 4:
         microaneurysms(patient, rng.integers(5, 25))
@@ -94,7 +94,7 @@ def milder(patient: Patient, exuding: float, cotton: float) -> None:
 def microaneurysms(patient: Patient, count: int) -> None:
     """Paint small round red dots, bulges of the capillaries."""
     for _ in range(count):
-        radius, strength = patient.rng.uniform((0.0065, 0.6), (0.0105, 0.95))
+        radius, strength = patient.rng.uniform((0.0055, 0.4), (0.0105, 0.9))
         patient.spot(
             "microaneurysms", "blood", patient.place(0.38), strength, radius=radius, rough=0.15
         )
@@ -189,8 +189,8 @@ def neovessels(patient: Patient) -> None:
             heading = rng.uniform(0, 2 * np.pi)
             headings = (heading, heading + rng.normal(0, 2.5))
             points = walk(rng, start, headings, rng.uniform(0.1, 0.24), 1.6)
-            width = np.full(len(points), rng.uniform(0.004, 0.0075))
-            tracks.append((points, width, rng.uniform(0.55, 0.85)))
+            width = np.full(len(points), rng.uniform(0.0035, 0.007))
+            tracks.append((points, width, rng.uniform(0.4, 0.8)))
     mark(patient, "neovessels", "blood", patient.canvas.ribbons(tracks))
 
 

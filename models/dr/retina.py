@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from anatomy import grow, paint
+from anatomy import blemish, grow, paint
 from canvas import Canvas
 from lesions import Patient, afflict
 from PIL import Image
@@ -24,6 +24,7 @@ LIGHT = {
     "scar": ((1.12, 1.6, 2.0), 0.9),
     "cotton": ((1.25, 1.9, 2.5), 0.9),
     "exudate": ((1.45, 2.35, 2.3), 1.0),
+    "drusen": ((1.3, 1.7, 1.7), 0.9),
 }
 CAMERAS = np.array(
     [
@@ -56,6 +57,7 @@ def retina(seed: int, grade: int, size: int = 640) -> Retina:
     canvas = Canvas(size)
     eye = grow(body)
     paint(canvas, eye, body)
+    blemish(canvas, eye, body)
     patient = Patient(canvas, eye, disease)
     afflict(patient, grade)
     inside = canvas.radius < 0.99
@@ -78,14 +80,15 @@ def photograph(canvas: Canvas, disc: np.ndarray, rng: np.random.Generator) -> np
     scene = choroid(canvas, rng) * colour
     layers = canvas.layers
     vivid = rng.uniform(0.75, 1.1)
-    for name in ("scar", "disc", "cup"):
+    for name in ("drusen", "scar", "disc", "cup"):
         blend(scene, layers[name], colour, name)
     scene *= np.exp(-layers["pigment"][..., None] * PIGMENT)
     scene *= np.exp(-vivid * layers["blood"][..., None] * BLOOD)
     scene *= 1 + (layers["glint"] * layers["blood"])[..., None]
     for name in ("cotton", "exudate"):
         blend(scene, layers[name], colour, name)
-    return develop(canvas, scene * flash(canvas, disc, rng)[..., None], rng)
+    lit = flash(canvas, disc, rng) * (1 - 0.5 * layers["dust"])
+    return develop(canvas, scene * lit[..., None], rng)
 
 
 def blend(scene: np.ndarray, cover: np.ndarray, colour: np.ndarray, name: str) -> None:
@@ -119,7 +122,7 @@ def flash(canvas: Canvas, disc: np.ndarray, rng: np.random.Generator) -> np.ndar
 def develop(canvas: Canvas, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blur the scene, cut it to a disc, and add the noise of the sensor."""
     # A finer grid sees the same blur over more pixels.
-    blur = rng.uniform(0.4, 1.2) * canvas.size / 640
+    blur = rng.triangular(0.4, 0.7, 1.8) * canvas.size / 640
     scene = ndimage.gaussian_filter(scene, (blur, blur, 0), truncate=3)
     scene = np.clip(scene, 0, 1) ** rng.uniform(0.9, 1.12)
     view = 0.995 - canvas.radius

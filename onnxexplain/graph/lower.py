@@ -28,7 +28,7 @@ OPSET = 18
 MOST_ELEMENTS = 1 << 28
 """A tensor folded while lowering may hold this many elements; a file must not fill the memory."""
 
-_FLOATS = {
+_FLOATS: set[int] = {
     TensorProto.FLOAT,
     TensorProto.FLOAT16,
     TensorProto.BFLOAT16,
@@ -157,7 +157,9 @@ def _retype_tensor(tensor: onnx.TensorProto, to: int, others: set[int]) -> bool:
     if tensor.data_type not in others:
         return False
     wide = onnx.helper.tensor_dtype_to_np_dtype(to)
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(wide), tensor.name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(tensor).astype(wide), tensor.name)
+    )
     return True
 
 
@@ -209,7 +211,9 @@ def _resolve_auto_pad(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ..
                 node.attribute.append(onnx.helper.make_attribute("auto_pad", mode))
             continue
         spatial = shapes[node.input[0]][2:]
-        kernel = _ints(attributes, "kernel_shape") or list((weights | dict(shapes))[node.input[1]][2:])
+        kernel = _ints(attributes, "kernel_shape") or list(
+            (weights | dict(shapes))[node.input[1]][2:]
+        )
         pads = [0] * (2 * len(spatial))
         if mode != "VALID":
             strides = _ints(attributes, "strides") or [1] * len(spatial)
@@ -225,7 +229,12 @@ def _ints(attributes: Mapping[str, onnx.AttributeProto], name: str) -> list[int]
 
 
 def _same(
-    sizes: tuple[int, ...], kernel: list[int], strides: list[int], dilations: list[int], *, upper: bool
+    sizes: tuple[int, ...],
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    *,
+    upper: bool,
 ) -> list[int]:
     begins, ends = [], []
     for n, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
@@ -255,7 +264,13 @@ def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-_UNFOLDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
+_UNFOLDED = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Multinomial",
+}
 
 
 def _fold(
@@ -301,9 +316,8 @@ def _foldable(node: onnx.NodeProto, known: set[str], shapes: Mapping[str, tuple[
     for name in node.output:
         size = math.prod(shapes.get(name, ()))
         if size > MOST_ELEMENTS:
-            raise ModelError(
-                f"{node.op_type} (node `{node.name}`) makes a constant of {size:,} elements; refused"
-            )
+            where = f"{node.op_type} (node `{node.name}`)"
+            raise ModelError(f"{where} makes a constant of {size:,} elements; refused")
         if name and name not in shapes and node.op_type != "Constant":
             return False  # of unknown size: left to the runtime, which has its own bounds
     return True
@@ -319,7 +333,9 @@ def _with_constants(
     read = {t for node in kept for t in _reads(node)} | {v.name for v in model.graph.output}
     wanted = [t for node in made for t in node.output if t and t in read]
     if wanted:
-        values = values | dict(zip(wanted, run(_part(model, made, values, wanted), {}, wanted), strict=True))
+        values = values | dict(
+            zip(wanted, run(_part(model, made, values, wanted), {}, wanted), strict=True)
+        )
     del model.graph.node[:]
     model.graph.node.extend(kept)
     model.graph.initializer.extend(

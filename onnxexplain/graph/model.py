@@ -11,7 +11,11 @@ from typing import Any
 import networkx as nx
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import (
+    ExternalDataInfo,
+    load_external_data_for_model,
+    uses_external_data,
+)
 
 from onnxexplain.errors import ModelError
 from onnxexplain.graph.node import Node, read_nodes
@@ -59,7 +63,9 @@ class Model:
     @property
     def opset(self) -> int:
         """The opset of the default domain."""
-        return max((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
+        return max(
+            (o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), default=1
+        )
 
     @cached_property
     def inputs(self) -> dict[str, ValueInfo]:
@@ -80,26 +86,28 @@ class Model:
     @property
     def labels(self) -> list[str] | None:
         """Names of the classes, where the file's metadata carries them (`onnxexplain.labels`)."""
-        return self._json("onnxexplain.labels", list)
+        labels: list[str] | None = self._json("onnxexplain.labels", list)
+        return labels
 
     @property
     def preprocess(self) -> dict[str, Any] | None:
         """How a photograph becomes an input, where the file's metadata says so."""
-        return self._json("onnxexplain.preprocess", dict)
+        record: dict[str, Any] | None = self._json("onnxexplain.preprocess", dict)
+        return record
 
     @cached_property
     def graph(self) -> nx.MultiDiGraph:
         """The user's own graph, before any lowering.
 
-        A node of the model is a vertex with ``op``, ``kind``, ``role``, ``domain`` and ``attributes``;
-        each input and output of the model is one of kind ``input`` or ``output``. An edge carries
-        ``tensor`` and ``slot`` (which input of the later node it is), so that ``Mul(x, x)`` keeps
-        its two edges. Weights are no vertices: a node lists them in ``weights``.
+        A node is a vertex with ``op``, ``kind``, ``role``, ``domain`` and ``attributes``; each input
+        and output of the model is one of kind ``input`` or ``output``. An edge carries ``tensor`` and
+        ``slot`` (which input of the later node it is), so that ``Mul(x, x)`` keeps its two edges.
+        Weights are no vertices: a node lists them in ``weights``.
         """
         return _draw(self)
 
     def summary(self) -> str:
-        """Return a table of the nodes: kind, output shape, parameters, multiply-adds, receptive field."""
+        """Return a table of the nodes: kind, shape, parameters, multiply-adds, receptive field."""
         return summarise(self.proto, self.nodes)
 
     def _json(self, key: str, kind: type) -> Any:

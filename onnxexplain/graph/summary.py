@@ -1,5 +1,6 @@
 """The model as a table: what each node is, makes, holds and costs."""
 
+import contextlib
 import math
 
 import onnx
@@ -39,10 +40,9 @@ def summarise(proto: onnx.ModelProto, nodes: tuple[Node, ...]) -> str:
 
 def static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that inference finds; a free dimension counts as 1."""
-    try:
+    # A table without shapes is still a table.
+    with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError):
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError):
-        pass  # a table without shapes is still a table
     values = [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]
     shapes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
     for value in values:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from onnxexplain.errors import MethodError, nearest
-from onnxexplain.reverse import Choose, NodeLike, Step, reverse
+from onnxexplain.graph import Node
+from onnxexplain.reverse import Choose, Step, reverse
 from onnxexplain.tensor import Namespace, Tensor
 
 
@@ -19,7 +20,7 @@ class Way:
     """
 
     xp: Namespace
-    nodes: tuple[NodeLike, ...]
+    nodes: tuple[Node, ...]
     values: Mapping[str, Tensor]
     moving: frozenset[str]
     wrt: tuple[str, ...]
@@ -36,7 +37,7 @@ class Way:
                 found[name] = self.xp.zeros_like(self.values[name])
         return found
 
-    def step(self, node: NodeLike) -> Step:
+    def step(self, node: Node) -> Step:
         """Return a node with its tensors."""
         return Step.at(self.xp, node, self.values, self.moving)
 

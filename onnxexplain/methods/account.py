@@ -1,10 +1,14 @@
-"""The books of a share-distributing method: what each constant of the network added to the score."""
+"""The books of a share-distributing method: what each constant of the network added."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from onnxexplain.methods._method import Way
-from onnxexplain.reverse import NodeLike, Step
+from onnxexplain.reverse import Step
 from onnxexplain.tensor import Tensor
+
+if TYPE_CHECKING:
+    from onnxexplain.graph import Node
 
 _CHAINED = frozenset({"activation", "normalisation"})
 
@@ -58,7 +62,7 @@ def _shifts(step: Step, moving: list[str]) -> bool:
 
 def blocks(way: Way) -> tuple[str, ...]:
     """Return the tensors that end a block, input side first."""
-    readers: dict[str, list[NodeLike]] = {}
+    readers: dict[str, list[Node]] = {}
     for node in way.nodes:
         for tensor in set(node.inputs) & way.moving:
             readers.setdefault(tensor, []).append(node)

@@ -44,7 +44,10 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
             yield f"constant/{name}", _constant(way, arrived, name)
     for name in request.maps:
         if method.shares:
-            yield f"score_map/{name}", xp.channel_dot(_arrived(way, arrived, name), way.values[name])
+            yield (
+                f"score_map/{name}",
+                xp.channel_dot(_arrived(way, arrived, name), way.values[name]),
+            )
             yield f"constant_map/{name}", _constant_map(way, arrived, name)
         else:
             yield f"score_map/{name}", xp.channel_dot(_arrived(way, arrived, name), 1.0)

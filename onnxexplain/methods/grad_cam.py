@@ -20,6 +20,7 @@ class GradCam(Method):
     relu: bool = True
 
     def __call__(self, way: Way) -> Found:
+        """Weigh the layer's maps by the means of their gradients."""
         g = way.back(Plan(("*", chain)))
         layer = str(way.layer)
         maps = way.values[layer]

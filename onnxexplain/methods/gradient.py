@@ -22,6 +22,7 @@ class Gradient(Method):
     part: Part = "signed"
 
     def __call__(self, way: Way) -> Found:
+        """Take the derivative at each tensor asked for."""
         g = way.back(Plan(("*", chain)))
         return Found({name: _part(way.xp, g[name], self.part) for name in way.wrt}, g)
 

@@ -38,5 +38,6 @@ class ScorePropagation(Method):
     ties: Literal["first", "share"] = "first"
 
     def __call__(self, way: Way) -> Found:
+        """Multiply the derivative by the activation; the constants are the book-keeping's."""
         g = way.back(Plan(("*", chain)))
         return Found({name: way.xp.scale(g[name], way.values[name]) for name in way.wrt}, g)

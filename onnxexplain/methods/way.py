@@ -35,7 +35,9 @@ def scores(model: Model, output: str | None) -> str:
         return output
     floats = [n for n, i in model.outputs.items() if "float" in i.dtype or i.dtype == "unknown"]
     if not floats:
-        raise ModelError(f"{model.source}: no output of the model is a float; name one with output=")
+        raise ModelError(
+            f"{model.source}: no output of the model is a float; name one with output="
+        )
     name = end = floats[0]
     while (node := makers.get(name)) is not None and node.op_type in _PLUMBING:
         name = node.inputs[0]
@@ -114,7 +116,9 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
         needed.update(t for t in node.inputs if t in moving)
     reached = tuple(name for name in sources if name in needed)
     if not reached:
-        raise MethodError(f"`{output}` does not depend on {', '.join(sources) or 'any float input'}")
+        raise MethodError(
+            f"`{output}` does not depend on {', '.join(sources) or 'any float input'}"
+        )
     on_way = frozenset(moving & needed)
     for node in nodes:
         _check_node(node, on_way, lowered)
@@ -137,13 +141,15 @@ def _check_node(node: Node, moving: frozenset[str], lowered: Lowered) -> None:
 def cam_layer(lowered: Lowered, path: Path, asked: str | None, output: str) -> str:
     """Return the tensor a CAM looks at.
 
-    By default the spatial tensor that enters the final pooling or flatten: going up from the scores,
-    the first with positions, and above the pools it came through.
+    By default the spatial tensor that enters the final pooling or flatten: going up from the
+    scores, the first with positions, and above the pools it came through.
     """
     made = {t: node for node in path.nodes for t in node.outputs}
     if asked is not None:
         if asked not in path.moving:
-            raise MethodError(f"no tensor `{asked}` on the way{nearest(asked, sorted(path.moving))}")
+            raise MethodError(
+                f"no tensor `{asked}` on the way{nearest(asked, sorted(path.moving))}"
+            )
         return asked
     for node in reversed(path.nodes):
         first = next((t for t in node.inputs if t in path.moving), "")

@@ -7,7 +7,7 @@ from typing import Any
 from onnxexplain.tensor import Namespace, Tensor
 
 Back = Callable[..., tuple[Tensor | None, ...]]
-"""``back(xp, g, y, *inputs, **attributes)``: the derivative at each input, None where there is none.
+"""``back(xp, g, y, *inputs, **attributes)``: the derivative at each input, or None.
 
 With several outputs ``g`` and ``y`` are tuples, and an output nothing arrived at holds None.
 """
@@ -19,7 +19,19 @@ It has the shape of ``y`` or one that broadcasts to it; None where it is zero.
 Forward = Callable[..., Tensor]
 
 ROLES = frozenset(
-    "linear sum product activation normalisation softmax pooling routing reduction recurrent stop".split()
+    [
+        "linear",
+        "sum",
+        "product",
+        "activation",
+        "normalisation",
+        "softmax",
+        "pooling",
+        "routing",
+        "reduction",
+        "recurrent",
+        "stop",
+    ]
 )
 
 
@@ -42,7 +54,9 @@ class Operator:
 _OPERATORS: dict[tuple[str, str], Operator] = {}
 
 
-def none(xp: Namespace, y: Tensor, *inputs: Tensor, varies: tuple[bool, ...], **attributes: Any) -> None:
+def none(
+    xp: Namespace, y: Tensor, *inputs: Tensor, varies: tuple[bool, ...], **attributes: Any
+) -> None:
     """The offset of what is linear, or positively homogeneous: nothing."""
 
 
@@ -77,7 +91,12 @@ def elementwise(back: Back) -> Offset:
     """Return the offset of a function of each element: ``f(x) - f'(x) x``."""
 
     def offset(
-        xp: Namespace, y: Tensor, x: Tensor, *others: Tensor, varies: tuple[bool, ...], **attributes: Any
+        xp: Namespace,
+        y: Tensor,
+        x: Tensor,
+        *others: Tensor,
+        varies: tuple[bool, ...],
+        **attributes: Any,
     ) -> Tensor:
         slope = back(xp, xp.ones_like(y), y, x, *others, **attributes)[0]
         return y - xp.scale(slope, x)

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 from onnxexplain.errors import MethodError
-from onnxexplain.ops import role_of
-from onnxexplain.reverse import NodeLike, Rule
+from onnxexplain.reverse import Rule, Step
 
-Match = str | Callable[[NodeLike], bool]
+Match = str | Callable[[Step], bool]
 """A role (`linear`), an operator (`Conv`), a node's name, ``*`` for any, or a predicate."""
 
 
@@ -25,8 +24,8 @@ class Plan:
     def __repr__(self) -> str:
         return f"Plan({', '.join(map(repr, self.pairs))})"
 
-    def __call__(self, node: NodeLike) -> Rule:
-        """Return the rule of ``node``.
+    def __call__(self, step: Step) -> Rule:
+        """Return the rule of a step.
 
         Raises
         ------
@@ -34,15 +33,14 @@ class Plan:
             if nothing matches it.
         """
         for match, rule in self.pairs:
-            if _matches(match, node):
+            if _matches(match, step):
                 return rule
         raise MethodError(
-            f"the plan has no rule for {node.op_type} (node `{node.name}`); "
-            'add one, or end the plan with ("*", chain)'
+            f'the plan has no rule for {step.node}; add one, or end the plan with ("*", chain)'
         )
 
 
-def _matches(match: Match, node: NodeLike) -> bool:
+def _matches(match: Match, step: Step) -> bool:
     if callable(match):
-        return match(node)
-    return match in ("*", node.op_type, node.name, role_of(node.domain, node.op_type))
+        return match(step)
+    return match in ("*", step.node.op_type, step.node.name, step.operator.role)

@@ -63,4 +63,6 @@ def _to_cupy(session: Session, feeds: Mapping[str, Array], wanted: Sequence[str]
     """Hand over the runtime's own GPU memory where it speaks DLPack, and copy where it does not."""
     cp = cupy()
     values = session.run_on_device(feeds, wanted)
-    return [cp.from_dlpack(v) if hasattr(v, "__dlpack__") else cp.asarray(v.numpy()) for v in values]
+    return [
+        cp.from_dlpack(v) if hasattr(v, "__dlpack__") else cp.asarray(v.numpy()) for v in values
+    ]

@@ -14,11 +14,20 @@ from onnxexplain.tensor import Arrays, Window
 Array = np.ndarray[Any, Any]
 
 
-class Conv(OpRun):  # type: ignore[misc]
+class Conv(OpRun):
     """Convolution by one matrix product per kernel position."""
 
     def _run(  # type: ignore[no-untyped-def]
-        self, x, w, b=None, auto_pad=None, dilations=None, group=1, kernel_shape=None, pads=None, strides=None
+        self,
+        x,
+        w,
+        b=None,
+        auto_pad=None,
+        dilations=None,
+        group=1,
+        kernel_shape=None,
+        pads=None,
+        strides=None,
     ):
         window = Window.of(w.shape[2:], strides, dilations, pads)
         return (Arrays(np).conv(x, w, b, window, group or 1),)
@@ -30,7 +39,7 @@ def evaluate(
     """Run a model on ONNX's reference implementation and return the named tensors."""
     try:
         evaluator = ReferenceEvaluator(proto, new_ops=[Conv])
-        found = evaluator.run(None, dict(feeds), intermediate=True)
+        found: Any = evaluator.run(None, dict(feeds), intermediate=True)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         line = str(error).strip().splitlines()[0]
         raise ModelError(f"the float64 reference cannot run the model: {line}") from error

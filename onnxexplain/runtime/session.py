@@ -107,7 +107,9 @@ class Session:
                 raise
             raise InputError(f"ONNX Runtime stopped: {_line(error)}") from error
 
-    def run_into(self, feeds: Mapping[str, Array], filled: Mapping[str, Array], rest: Sequence[str]) -> list[Any]:
+    def run_into(
+        self, feeds: Mapping[str, Array], filled: Mapping[str, Array], rest: Sequence[str]
+    ) -> list[Any]:
         """Run, writing the outputs ``filled`` straight into the given CPU arrays.
 
         Returns the outputs ``rest`` as arrays of their own.
@@ -147,7 +149,7 @@ def run_once(
 
 def _serialised(proto: onnx.ModelProto) -> bytes:
     try:
-        return proto.SerializeToString()
+        return bytes(proto.SerializeToString())
     except Exception as error:  # protobuf's own kinds differ between its implementations
         raise ModelError(f"the model cannot be handed to ONNX Runtime: {_line(error)}") from error
 

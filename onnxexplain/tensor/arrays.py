@@ -1,4 +1,4 @@
-"""The words on arrays: one text for NumPy and CuPy, and for any array-API library that judges it."""
+"""The words on arrays: one text for NumPy, CuPy and any array-API library that judges it."""
 
 import itertools
 import math
@@ -10,8 +10,24 @@ import array_api_compat
 from onnxexplain.tensor.namespace import Tensor, Window
 
 _WORDS = frozenset(
-    "abs exp log sqrt tanh sign square maximum minimum where matmul permute_dims zeros_like "
-    "ones_like expand_dims mean".split()
+    [
+        "abs",
+        "exp",
+        "log",
+        "sqrt",
+        "tanh",
+        "sign",
+        "square",
+        "maximum",
+        "minimum",
+        "where",
+        "matmul",
+        "permute_dims",
+        "zeros_like",
+        "ones_like",
+        "expand_dims",
+        "mean",
+    ]
 )
 
 
@@ -46,7 +62,10 @@ class Arrays:
 
     def sum_like(self, g: Tensor, x: Tensor) -> Tensor:
         extra = g.ndim - x.ndim
-        axes = (*range(extra), *(extra + i for i, n in enumerate(x.shape) if n < g.shape[extra + i]))
+        axes = (
+            *range(extra),
+            *(extra + i for i, n in enumerate(x.shape) if n < g.shape[extra + i]),
+        )
         if not axes:
             return g
         return self.module.reshape(self.sum(g, axis=axes, keepdims=True), x.shape)
@@ -86,7 +105,8 @@ class Arrays:
         for i, axis in enumerate(axes):
             before[axis], after[axis] = pads[i], pads[len(axes) + i]
         crop = tuple(
-            slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(before, after, x.shape, strict=True)
+            slice(max(-b, 0), n - max(-a, 0))
+            for b, a, n in zip(before, after, x.shape, strict=True)
         )
         return self._pad(x[crop], [max(b, 0) for b in before], [max(a, 0) for a in after], 0.0)
 
@@ -142,7 +162,7 @@ class Arrays:
             for _, cut in _taps(sizes, window):
                 out[(..., *cut)] += m.where(padded[(..., *cut)] == y, g / winners, 0.0)
             return out[inner]
-        open_ = y == y  # noqa: PLR0124 - all True, in the shape of y, except where y is NaN
+        open_ = y == y
         for _, cut in _taps(sizes, window):
             hit = (padded[(..., *cut)] == y) & open_
             out[(..., *cut)] += m.where(hit, g, 0.0)
@@ -167,7 +187,9 @@ class Arrays:
     ) -> Tensor:
         """An array that holds ``x`` with its padding and every window, even one that overhangs."""
         m, rank = self.module, window.rank
-        covered = [(n - 1) * s + r for n, s, r in zip(sizes, window.strides, window.reach, strict=True)]
+        covered = [
+            (n - 1) * s + r for n, s, r in zip(sizes, window.strides, window.reach, strict=True)
+        ]
         padded = [
             n + a + b
             for n, a, b in zip(x.shape[2:], window.pads[:rank], window.pads[rank:], strict=True)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from onnxexplain.tensor import kernels
 from onnxexplain.tensor.namespace import Window
-from onnxexplain.tensor.symbol import Folded, Positive, Routed, Scaled, Symbol
+from onnxexplain.tensor.symbol import Folded, Origin, Positive, Routed, Scaled, Symbol
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +40,7 @@ class Tape:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.zero: Symbol | None = None
-        """A zero [N,1,1,1] that the runtime cannot fold: what is added to it is made at run time."""
+        """A zero [N,1,1,1] that cannot be folded: what is added to it is made at run time."""
         self._count = 0
         self._memo: dict[tuple[Any, ...], tuple[Symbol, ...]] = {}
         self._constants: dict[tuple[Any, ...], Symbol] = {}
@@ -97,7 +97,8 @@ class Tape:
         if key not in self._memo:
             first = next(x for x in inputs if x is not None)
             outputs = tuple(
-                Symbol(self, self._fresh(kind), tuple(s), np.dtype(d or first.dtype)) for s, d in shapes
+                Symbol(self, self._fresh(kind), tuple(s), np.dtype(d or first.dtype))
+                for s, d in shapes
             )
             made = [str(out.name) for out in outputs]
             self.nodes.append(
@@ -137,7 +138,7 @@ class Tape:
     def _symbol(self, x: Any, like: Symbol) -> Symbol:
         return x if isinstance(x, Symbol) else self.constant(x, like.dtype)
 
-    def late(self, shape: Sequence[int], dtype: Any, origin: Any) -> Symbol:
+    def late(self, shape: Sequence[int], dtype: Any, origin: Origin) -> Symbol:
         """Return a symbol that is written only if somebody reads it."""
         return Symbol(self, None, tuple(shape), np.dtype(dtype), None, origin)
 
@@ -159,12 +160,14 @@ class Tape:
         return self.op(kind, a, b, shape=shape)
 
     def _late(self, kind: str, a: Symbol, b: Symbol) -> Symbol | None:
-        """A product with one constant per channel waits: a convolution may take it into its weights."""
+        """A product with one constant per channel waits: a convolution may take it over."""
         factor = b.value if kind == "Mul" else 1 / np.asarray(b.value, b.dtype)
         if factor is None:
             return None
         if isinstance(a.origin, Folded) and factor.size == 1:
-            return self.late(a.shape, a.dtype, Folded(a.origin.of, a.origin.times * float(factor.item())))
+            return self.late(
+                a.shape, a.dtype, Folded(a.origin.of, a.origin.times * float(factor.item()))
+            )
         vector = kernels.per_channel(factor, a)
         if vector is None:
             return None
@@ -228,7 +231,9 @@ class Tape:
         """``where(y > 0, g, 0)``, behind the pool that ``g`` came through where there is one."""
         origin, y = g.origin, condition.origin.of  # type: ignore[union-attr]
         if isinstance(origin, Scaled):
-            return self.late(g.shape, g.dtype, Scaled(self.where(condition, origin.of, 0.0), origin.by))
+            return self.late(
+                g.shape, g.dtype, Scaled(self.where(condition, origin.of, 0.0), origin.by)
+            )
         if isinstance(origin, Routed) and origin.x is y:
             gated = self.where(origin.y > 0, origin.g, 0.0)
             routed = Routed(gated, origin.y, origin.x, origin.window)
@@ -236,7 +241,9 @@ class Tape:
         if self.blocked and kernels.fits_blocks(y) and y.dtype == np.float32 and g.shape == y.shape:
             return self.op("Mul", g, kernels.open_gate(self, y), shape=g.shape)
         zero = self.constant(0, g.dtype)
-        return self.op("Where", condition, g, zero, shape=np.broadcast_shapes(g.shape, y.shape), dtype=g.dtype)
+        return self.op(
+            "Where", condition, g, zero, shape=np.broadcast_shapes(g.shape, y.shape), dtype=g.dtype
+        )
 
     def zeros_like(self, x: Symbol, /) -> Symbol:
         return self.constant(np.zeros(x.shape, x.dtype))
@@ -289,7 +296,10 @@ class Tape:
 
     def sum_like(self, g: Symbol, x: Symbol) -> Symbol:
         extra = g.ndim - x.ndim
-        axes = [*range(extra), *(extra + i for i, n in enumerate(x.shape) if n < g.shape[extra + i])]
+        axes = [
+            *range(extra),
+            *(extra + i for i, n in enumerate(x.shape) if n < g.shape[extra + i]),
+        ]
         return self.reshape(self.sum(g, axis=axes, keepdims=True), x.shape) if axes else g
 
     def expand_like(self, g: Symbol, x: Symbol) -> Symbol:
@@ -312,14 +322,13 @@ class Tape:
         sizes = [part.shape[axis] for part in parts]
         if len(sizes) == 1:
             return (g,)
-        made = self.ops(
+        return self.ops(
             "Split",
             g,
             self.ints(sizes),
             shapes=[(part.shape, g.dtype) for part in parts],
             axis=axis % g.ndim,
         )
-        return made
 
     def concat(self, parts: Sequence[Symbol], axis: int) -> Symbol:
         shape = list(parts[0].shape)
@@ -366,7 +375,8 @@ class Tape:
     # ----- accounts -----
 
     def scale(self, g: Symbol, v: Any) -> Symbol:
-        if not isinstance(v, Symbol) or v.value is not None or v.finite:
+        v = self._symbol(v, g)
+        if v.value is not None or v.finite:
             return g * v
         product, zero = g * v, self.constant(0, g.dtype)
         none = self.op("Equal", g, zero, shape=g.shape, dtype=bool)

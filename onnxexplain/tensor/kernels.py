@@ -1,10 +1,10 @@
 """How the emitter writes the verbs that cost time, in the form a provider runs best.
 
-The CPU provider keeps feature maps in a blocked layout (NCHWc) through convolutions, pools, sums and
-products of equal shapes, resizing and fused activations; any other node costs two reorders of the
-whole tensor. So, in that layout, a ReLU's mask is a depthwise convolution with a huge weight and a
-fused Clip, a product with one number per channel is a depthwise convolution (or goes into the
-weights of the next one), and the way back through a pool is Resize and Mul. All of this is exact.
+The CPU provider keeps feature maps in a blocked layout (NCHWc) through convolutions, pools, sums
+and products of equal shapes, resizing and fused activations; any other node costs two reorders of
+the whole tensor. So, in that layout, a ReLU's mask is a depthwise convolution with a huge weight
+and a fused Clip, a product with one number per channel is a depthwise convolution (or goes into
+the weights of the next one), and the way back through a pool is Resize and Mul. All of it is exact.
 """
 
 import itertools
@@ -144,7 +144,7 @@ def conv(
     return tape.op("Conv", x, w, *held, shape=shape, group=group, **_geometry(window))
 
 
-def _geometry(window: Window) -> dict[str, list[int]]:
+def _geometry(window: Window) -> dict[str, Any]:
     return {
         "strides": list(window.strides),
         "dilations": list(window.dilations),
@@ -215,7 +215,7 @@ def _conv_by_phases(tape: "Tape", g: Symbol, kernel: Array, x: Symbol, window: W
 
 def _flip(w: Array, group: int) -> Array:
     """The kernel of the way back: turned round, its channels exchanged within each group."""
-    turned = w[(..., *(slice(None, None, -1),) * (w.ndim - 2))]
+    turned = np.flip(w, tuple(range(2, w.ndim)))
     split = turned.reshape(group, w.shape[0] // group, *w.shape[1:]).swapaxes(1, 2)
     return np.ascontiguousarray(split.reshape(group * w.shape[1], -1, *w.shape[2:]))
 
@@ -266,7 +266,8 @@ def _route_indexed(tape: "Tape", r: Routed) -> Symbol:
 def _overhangs(r: Routed) -> bool:
     rank = r.window.rank
     floors = [
-        (n + r.window.pads[i] + r.window.pads[rank + i] - r.window.reach[i]) // r.window.strides[i] + 1
+        (n + r.window.pads[i] + r.window.pads[rank + i] - r.window.reach[i]) // r.window.strides[i]
+        + 1
         for i, n in enumerate(r.x.shape[2:])
     ]
     return tuple(floors) != r.y.shape[2:]
@@ -308,7 +309,7 @@ def _cut(r: Routed, ends: list[int]) -> Window:
 
 
 def _route_blocked(tape: "Tape", r: Routed) -> Symbol:
-    """Windows side by side, in the blocked layout: repeat ``g`` over its window, keep the winner."""
+    """Windows side by side, in blocks: repeat ``g`` over its window, keep the winner."""
     side = r.window.kernel[0]
     if tape.ties == "share":
         winners, count = _shared_winners(tape, r, side)
