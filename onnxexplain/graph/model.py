@@ -99,10 +99,10 @@ class Model:
     def graph(self) -> nx.MultiDiGraph:
         """The user's own graph, before any lowering.
 
-        A node is a vertex with ``op``, ``kind``, ``role``, ``domain`` and ``attributes``; each input
-        and output of the model is one of kind ``input`` or ``output``. An edge carries ``tensor`` and
-        ``slot`` (which input of the later node it is), so that ``Mul(x, x)`` keeps its two edges.
-        Weights are no vertices: a node lists them in ``weights``.
+        A node is a vertex with ``op``, ``kind``, ``role``, ``domain`` and ``attributes``; each
+        input and output of the model is one of kind ``input`` or ``output``. An edge carries
+        ``tensor`` and ``slot`` (which input of the later node it is), so that ``Mul(x, x)`` keeps
+        its two edges. Weights are no vertices: a node lists them in ``weights``.
         """
         return _draw(self)
 

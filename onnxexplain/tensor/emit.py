@@ -375,10 +375,10 @@ class Tape:
     # ----- accounts -----
 
     def scale(self, g: Symbol, v: Any) -> Symbol:
-        v = self._symbol(v, g)
-        if v.value is not None or v.finite:
-            return g * v
-        product, zero = g * v, self.constant(0, g.dtype)
+        factor = self._symbol(v, g)
+        product, zero = g * factor, self.constant(0, g.dtype)
+        if factor.value is not None or factor.finite:
+            return product
         none = self.op("Equal", g, zero, shape=g.shape, dtype=bool)
         return self.op("Where", none, zero, product, shape=product.shape, dtype=product.dtype)
 
