@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxexplain import compiler, graph, inputs, target
+from onnxexplain import compiler, graph, target
+from onnxexplain import feeds as given
 from onnxexplain.compiler import Compiled
 from onnxexplain.errors import MethodError, ModelError, nearest
 from onnxexplain.explanation import Explanation, Results
-from onnxexplain.graph import Lowered, Model, Node, lower
+from onnxexplain.graph import Lowered, Model, Node, lower, within
 from onnxexplain.methods import Way, make, way
 from onnxexplain.methods.account import blocks
 from onnxexplain.methods.answer import Request, answer
 from onnxexplain.ops import role_of
-from onnxexplain.runtime import Device, Session, capture, evaluate, run_once
+from onnxexplain.runtime import Device, Session, capture, evaluate, newest, run_once
 from onnxexplain.runtime.capture import cupy, on_gpu
 from onnxexplain.tensor import Arrays, Symbol, Tape
 
@@ -131,12 +132,12 @@ class Explainer:
     def __repr__(self) -> str:
         return f"<Explainer {self.method.name} of {self.model.source}>"
 
-    def __call__(self, data: Any, target: Any = None, targets: Any = None) -> Explanation:
+    def __call__(self, inputs: Any, target: Any = None, targets: Any = None) -> Explanation:
         """Explain one batch.
 
         Parameters
         ----------
-        data
+        inputs
             an array for a model with one input, or arrays by input name; batch axis first.
         target
             ``"top"``, a class, one class per sample [N], a label, a tuple for one element of an
@@ -151,14 +152,14 @@ class Explainer:
         Raises
         ------
         InputError, MethodError
-            where data or target do not fit the model.
+            where inputs or target do not fit the model.
         """
         begin = time.perf_counter()
-        feeds = inputs.read(self.model, data)
+        feeds = given.read(self.model, inputs)
         if target is None and targets is None:
             target, targets = self.target, self.targets
-        elif targets is not None:
-            target = "top"
+        if targets is not None and target not in (None, "top"):
+            raise MethodError("give target or targets, not both")
         results = self.compute(feeds, target, targets, Request(layers=self._named(feeds)))
         seconds = time.perf_counter() - begin
         return Explanation(self, feeds, results, (target, targets), seconds)
@@ -169,11 +170,11 @@ class Explainer:
         self, feeds: dict[str, Array], target: Any, targets: Any, request: Request
     ) -> Results:
         """Run the method on checked feeds; samples that cannot run together run one by one."""
-        n = inputs.batch(feeds)
+        n = given.batch(feeds)
         if n > 1 and not self._together(feeds):
             singles = [
                 self.compute(
-                    inputs.sample(feeds, i, n),
+                    given.sample(feeds, i, n),
                     _sample(target, i, n),
                     targets
                     if isinstance(targets, str) or targets is None
@@ -197,7 +198,7 @@ class Explainer:
             return self._prepared[key]
 
     def _prepare(self, sizes: dict[str, tuple[int, ...]]) -> Prepared:
-        lowered = lower(self.model.proto, sizes, run_once, self.dtype)
+        lowered = lower(self.model.proto, sizes, run_once, self.dtype, newest())
         path = way.find(lowered, self.model, self.output, self._wrt)
         layer = None
         if self.method.cam:
@@ -234,7 +235,7 @@ class Explainer:
     def tensors(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
         """Return the float tensors of the user's own graph on the way, input side first."""
         own = {t for node in self.model.nodes for t in node.outputs} | set(self.model.inputs)
-        prepared = self.prepare(inputs.sample(feeds, 0, inputs.batch(feeds)))
+        prepared = self.prepare(given.sample(feeds, 0, given.batch(feeds)))
         made = [t for node in prepared.nodes for t in node.outputs if t in prepared.moving]
         return tuple(t for t in (*prepared.wrt, *made) if t in own)
 
@@ -255,15 +256,15 @@ class Explainer:
         aims = target.read(chosen, several, self.against, shape, self.labels)
         seeded = any(aim.seed is not None for aim in aims)
         compiled, session = self._session(prepared, len(aims), seeded, request)
-        given = dict(feeds)
+        inputs = dict(feeds)
         if seeded:
-            given[compiler.SEED] = self._seeds(prepared, feeds, aims)
+            inputs[compiler.SEED] = self._seeds(prepared, feeds, aims)
         else:
-            given[compiler.TARGET] = np.stack(
+            inputs[compiler.TARGET] = np.stack(
                 [aim.classes for aim in aims if aim.classes is not None]
             )
         kept = _kept(self.output, prepared, request)
-        raw = _run(compiled, session, given, kept, len(aims))
+        raw = _run(compiled, session, inputs, kept, len(aims))
         return self._results(prepared, raw, aims, several is not None, request)
 
     def _session(
@@ -374,9 +375,9 @@ class Explainer:
         """Check once that the lowered model answers as the user's file does."""
         if prepared.checked or not prepared.lowered.changed:
             return
-        own = Session(self.model.proto, Device.named("cpu"))
-        given = {n: v.astype(self.model.inputs[n].dtype) for n, v in feeds.items()}
-        theirs = dict(zip(own.outputs, own.run(given), strict=True))
+        own = Session(within(self.model.proto, newest()), Device.named("cpu"))
+        inputs = {n: v.astype(self.model.inputs[n].dtype) for n, v in feeds.items()}
+        theirs = dict(zip(own.outputs, own.run(inputs), strict=True))
         floats = [
             n
             for n, v in theirs.items()
@@ -399,7 +400,7 @@ class Explainer:
     def _together(self, feeds: dict[str, Array]) -> bool:
         """Whether samples may share a run: a free batch axis that every tensor on the way keeps,
         and a batch of two that gives what the two give alone."""
-        n = inputs.batch(feeds)
+        n = given.batch(feeds)
         if any(isinstance(i.shape[0], int) for i in self.model.inputs.values() if i.shape):
             return False
         return self._independent(n, tuple((k, v.shape[1:]) for k, v in feeds.items()), feeds)
@@ -420,7 +421,7 @@ class Explainer:
         together = capture(pair.lowered.proto, two, [self.output], self.device)[self.output]
         alone = []
         for i in range(2):
-            one = inputs.sample(two, i, 2)
+            one = given.sample(two, i, 2)
             proto = self.prepare(one).lowered.proto
             alone.append(_numpy(capture(proto, one, [self.output], self.device)[self.output]))
         apart = np.concatenate(alone)
@@ -444,7 +445,7 @@ def load(source: str | Path | bytes | onnx.ModelProto | Model) -> Model:
 
 def explain(
     model: Model | str | Path | bytes | onnx.ModelProto,
-    data: Any,
+    inputs: Any,
     method: str = "score-propagation",
     **options: Any,
 ) -> Explanation:
@@ -453,7 +454,7 @@ def explain(
     Takes every parameter of :class:`Explainer`; to explain many batches make one of those and call
     it, which prepares the model once.
     """
-    return Explainer(model, method, **options)(data)
+    return Explainer(model, method, **options)(inputs)
 
 
 def _kept(output: str, prepared: Prepared, request: Request) -> list[str]:

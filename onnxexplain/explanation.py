@@ -193,11 +193,18 @@ class Explanation:
         """The input that maps are drawn over: the first with positions."""
         return next((n for n, v in self.inputs.items() if v.ndim > 2), None)
 
-    def to_input(self, tensor: str, values: Array) -> Array:
-        """Carry a map [..., h, w] of a tensor to the input [..., H, W], its sum unchanged."""
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The spatial sizes of that input."""
         if self.source is None:
             raise MethodError("the model has no input with positions to carry a map to")
-        sizes = self.inputs[self.source].shape[2:]
+        shape = self.inputs[self.source].shape
+        axis = channel_axis(self.model, self.source, len(shape))
+        return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
+
+    def to_input(self, tensor: str, values: Array) -> Array:
+        """Carry a map [..., h, w] of a tensor to the input [..., H, W], its sum unchanged."""
+        sizes = self.sizes
         prior = getattr(self._explainer.method, "prior", "gauss")
         return transport.to_input(values, self.field_of(tensor), sizes, prior)
 
@@ -217,7 +224,7 @@ class Explanation:
         lead = 1 if self._results.several else 0
         rank = shares.ndim - lead
         if rank > 2:
-            shares = shares.sum(axis=_channel_axis(self.model, name, rank) + lead)
+            shares = shares.sum(axis=channel_axis(self.model, name, rank) + lead)
         if constants and self.method == "score-propagation" and name == self.source:
             return shares + self.constant_map
         return np.asarray(shares)
@@ -225,10 +232,8 @@ class Explanation:
     @cached_property
     def constant_map(self) -> Array:
         """All constants of the network, carried to the input and added up: [N,H,W]."""
-        if self.source is None:
-            raise MethodError("the model has no input with positions to carry constants to")
         spread = _named(self.more(Request(spread=True, attributions=False)).raw, "spread/")
-        sizes = self.inputs[self.source].shape[2:]
+        sizes = self.sizes
         total: Array = np.zeros((*self.score.shape, *sizes), np.float64)
         for name, values in spread.items():
             total += self.to_input(name, np.squeeze(values, -len(sizes) - 1))
@@ -250,9 +255,7 @@ class Explanation:
         cam = next(iter(self.attributions.values()))
         if self.source is None:
             return cam
-        return transport.resize(
-            np.squeeze(cam, self.score.ndim), self.inputs[self.source].shape[2:]
-        )
+        return transport.resize(np.squeeze(cam, self.score.ndim), self.sizes)
 
     # ----- out of Python -----
 
@@ -396,7 +399,7 @@ def _named(raw: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {n.removeprefix(prefix): v for n, v in raw.items() if n.startswith(prefix)}
 
 
-def _channel_axis(model: Model, name: str, rank: int) -> int:
+def channel_axis(model: Model, name: str, rank: int) -> int:
     """Axis 1, or the last of an image whose channels come last."""
     info = model.inputs.get(name)
     shape = info.shape if info is not None and info.shape is not None else ()

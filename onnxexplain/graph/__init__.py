@@ -1,6 +1,6 @@
 """What the model is: the file, its graph, its lowered form, its receptive fields."""
 
-from onnxexplain.graph.lower import Lowered, lower
+from onnxexplain.graph.lower import Lowered, lower, within
 from onnxexplain.graph.model import Model, ValueInfo, load
 from onnxexplain.graph.node import Node
 from onnxexplain.graph.receptive_field import ReceptiveField, receptive_fields
@@ -14,4 +14,5 @@ __all__ = [
     "load",
     "lower",
     "receptive_fields",
+    "within",
 ]

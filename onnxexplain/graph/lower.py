@@ -54,6 +54,7 @@ def lower(
     sizes: Mapping[str, tuple[int, ...]],
     run: Run,
     dtype: str = "float32",
+    newest: tuple[int, int] | None = None,
 ) -> Lowered:
     """Lower ``proto`` for inputs of the given ``sizes``.
 
@@ -65,6 +66,8 @@ def lower(
         runs a small model; used to fold constants.
     dtype
         the float type of everything: ``float32``, or ``float64`` to check with.
+    newest
+        opset and IR version beyond which the runtime loads nothing.
 
     Raises
     ------
@@ -85,6 +88,8 @@ def lower(
         changed.append(f"floats as {dtype}")
     model, raised = _raise_opset(model)
     changed += raised
+    if newest is not None:
+        model = within(model, newest)
     _inference_form(model)
     shapes = _infer(model)
     _resolve_auto_pad(model, shapes)
@@ -183,6 +188,40 @@ def _raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
             "export it again with a newer opset"
         ) from error
     return model, [f"opset {old} raised to {OPSET}"]
+
+
+def within(proto: onnx.ModelProto, newest: tuple[int, int]) -> onnx.ModelProto:
+    """Return a model newer than the runtime in an opset and IR version that it loads.
+
+    Where every operator of it already stood as it is in that opset, only the stamp changes.
+
+    Raises
+    ------
+    ModelError
+        if it uses what came later, naming the node.
+    """
+    opset, ir = newest
+    entry = next((o for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    version = entry.version if entry is not None else 0
+    if version <= opset and proto.ir_version <= ir:
+        return proto
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    model.ir_version = min(model.ir_version, ir)
+    for node in read_nodes(model.graph) if version > opset else ():
+        if node.domain or not onnx.defs.has(node.op_type):
+            continue
+        known = min(version, onnx.defs.onnx_opset_version())
+        since = onnx.defs.get_schema(node.op_type, known).since_version
+        if since > opset:
+            raise ModelError(
+                f"{node} is of opset {since}; the installed ONNX Runtime knows {opset}; "
+                "install a newer one, or export with an older opset"
+            )
+    for stamp in model.opset_import:
+        if stamp.domain in ("", "ai.onnx"):
+            stamp.version = min(stamp.version, opset)
+    return model
 
 
 # ----- Inference form -----

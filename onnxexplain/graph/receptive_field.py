@@ -51,8 +51,12 @@ def receptive_fields(
     spatial axes are gone (after a flatten) or cannot be followed.
     """
     rank = len(shapes[source])
-    fields: dict[str, ReceptiveField] = {source: (Axis(1, 1, 0.0),) * max(rank - 2, 0)}
+    start: ReceptiveField = (Axis(1, 1, 0.0),) * max(rank - 2, 0)
+    fields: dict[str, ReceptiveField] = {source: start}
     for node in nodes:
+        if _channels_first(node, source):
+            fields[node.outputs[0]] = start
+            continue
         known = [fields[t] for t in node.inputs if t in fields]
         if not known or not node.outputs:
             continue
@@ -61,6 +65,13 @@ def receptive_fields(
         if field is not None and len(shapes.get(node.outputs[0], ())) == len(field) + 2:
             fields[node.outputs[0]] = field
     return fields
+
+
+def _channels_first(node: Node, source: str) -> bool:
+    """Whether a node only moves the channels of the input from the last axis to the first."""
+    perm = node.attributes.get("perm") or []
+    moved = perm == [0, len(perm) - 1, *range(1, len(perm) - 1)]
+    return node.op_type == "Transpose" and node.inputs[0] == source and moved
 
 
 Follow = Callable[[Node, Shapes, list[ReceptiveField], bool], ReceptiveField | None]

@@ -2,6 +2,6 @@
 
 from onnxexplain.runtime.capture import capture
 from onnxexplain.runtime.reference import evaluate
-from onnxexplain.runtime.session import Device, Session, run_once
+from onnxexplain.runtime.session import Device, Session, newest, run_once
 
-__all__ = ["Device", "Session", "capture", "evaluate", "run_once"]
+__all__ = ["Device", "Session", "capture", "evaluate", "newest", "run_once"]

@@ -1,5 +1,6 @@
 """ONNX Runtime sessions: the only place that makes them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,6 +139,34 @@ class Session:
             binding.bind_output(name, "cuda")
         self._session.run_with_iobinding(binding)
         return list(binding.get_outputs())
+
+
+@functools.cache
+def newest() -> tuple[int, int]:
+    """Return the newest opset and IR version that the installed ONNX Runtime loads, by trying."""
+
+    def loads(opset: int, ir: int) -> bool:
+        info = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+        out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+        node = onnx.helper.make_node("Relu", ["x"], ["y"])
+        graph = onnx.helper.make_graph([node], "trial", [info], [out])
+        stamp = [onnx.helper.make_opsetid("", opset)]
+        try:
+            Session(
+                onnx.helper.make_model(graph, opset_imports=stamp, ir_version=ir),
+                Device("cpu", ("CPUExecutionProvider",)),
+            )
+        except ModelError:
+            return False
+        return True
+
+    opset = onnx.defs.onnx_opset_version()
+    while opset > 18 and not loads(opset, 8):
+        opset -= 1
+    ir = int(onnx.IR_VERSION)
+    while ir > 8 and not loads(18, ir):
+        ir -= 1
+    return opset, ir
 
 
 def run_once(
