@@ -330,8 +330,7 @@ class Explainer:
         wanted = sorted(read - set(lowered.constants))
         constants = {name: lowered.constants[name] for name in read & set(lowered.constants)}
         if self.dtype == "float64":
-            wide = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
-            return constants | evaluate(lowered.proto, wide, wanted)
+            return constants | evaluate(lowered.proto, _widened(feeds), wanted)
         found = capture(lowered.proto, feeds, wanted, self.device)
         return found | (on_gpu(constants) if self.device.kind == "cuda" else constants)
 
@@ -384,8 +383,7 @@ class Explainer:
             if getattr(v, "dtype", None) is not None and v.dtype.kind == "f"
         ]
         if self.dtype == "float64":
-            wide = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
-            ours = evaluate(prepared.lowered.proto, wide, floats)
+            ours = evaluate(prepared.lowered.proto, _widened(feeds), floats)
         else:
             ours = capture(prepared.lowered.proto, feeds, floats, Device.named("cpu"))
         worst = max((_difference(ours[n], theirs[n]) for n in floats), default=0.0)
@@ -418,16 +416,18 @@ class Explainer:
         return {}
 
     def _same_apart(self, pair: Prepared, two: dict[str, Array]) -> bool:
-        together = capture(pair.lowered.proto, two, [self.output], self.device)[self.output]
         alone = []
         for i in range(2):
             one = given.sample(two, i, 2)
-            proto = self.prepare(one).lowered.proto
-            alone.append(_numpy(capture(proto, one, [self.output], self.device)[self.output]))
-        apart = np.concatenate(alone)
-        return bool(
-            np.allclose(_numpy(together), apart, rtol=1e-4, atol=1e-4 * np.abs(apart).max())
-        )
+            alone.append(self._scores(self.prepare(one), one))
+        together, apart = self._scores(pair, two), np.concatenate(alone)
+        return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * np.abs(apart).max()))
+
+    def _scores(self, prepared: Prepared, feeds: dict[str, Array]) -> Array:
+        if self.dtype == "float64":
+            return evaluate(prepared.lowered.proto, _widened(feeds), [self.output])[self.output]
+        found = capture(prepared.lowered.proto, feeds, [self.output], self.device)
+        return _numpy(found[self.output])
 
 
 def load(source: str | Path | bytes | onnx.ModelProto | Model) -> Model:
@@ -495,6 +495,10 @@ def _one_of(what: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise MethodError(f"no {what} `{value}`; one of {', '.join(known)}")
     return value
+
+
+def _widened(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    return {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
 
 
 def _numpy(value: Any) -> Array:

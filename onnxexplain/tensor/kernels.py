@@ -79,44 +79,46 @@ def scale_channels(tape: "Tape", x: Symbol, by: Array) -> Symbol:
 
 
 def dot_channels(tape: "Tape", g: Symbol, vector: Array) -> Symbol:
-    """Sum of ``g`` times a constant per channel, per sample, in float64."""
-    totals = channel_totals(tape, g)
-    column = tape.constant(vector.astype(np.float64).reshape(-1, 1))
-    return tape.reshape(tape.matmul(totals, column), (g.shape[0],))
-
-
-def channel_totals(tape: "Tape", g: Symbol) -> Symbol:
-    """Sum over the positions of each channel, in float64: [N,C].
+    """Sum of ``g`` times a constant per channel, per sample, in float64.
 
     What was routed through a pool, spread by a mean or scaled has the sums of what it came from.
     """
+    vector = vector.astype(np.float64)
     origin = g.origin
     if isinstance(origin, Routed):
-        return channel_totals(tape, origin.g)
+        return dot_channels(tape, origin.g, vector)
     if isinstance(origin, Scaled):
-        wide = tape.constant(origin.by.astype(np.float64))
-        return channel_totals(tape, origin.of) * wide
+        return dot_channels(tape, origin.of, vector * origin.by)
     if isinstance(origin, Folded) and origin.of.shape[:2] == g.shape[:2]:
         many = math.prod(g.shape[2:]) / math.prod(origin.of.shape[2:])
-        return channel_totals(tape, origin.of) * (origin.times * many)
-    return total(tape, g, keep=2)
+        return dot_channels(tape, origin.of, vector * (origin.times * many))
+    totals, times = sums(tape, g, keep=2)
+    column = tape.constant(vector * times)
+    return tape.op("MatMul", totals, column, shape=(g.shape[0],))
 
 
-def total(tape: "Tape", x: Symbol, keep: int = 1) -> Symbol:
-    """Sum over all but the first ``keep`` axes, in float64.
+def total(tape: "Tape", x: Symbol) -> Symbol:
+    """Sum per sample, in float64: [N]."""
+    summed, times = sums(tape, x, keep=1)
+    return summed * times if times != 1 else summed
+
+
+def sums(tape: "Tape", x: Symbol, keep: int) -> tuple[Symbol, float]:
+    """Sum over all but the first ``keep`` axes, in float64, and what to multiply it by.
 
     Large maps are averaged in small squares first, which float32 does exactly enough and which
     leaves little to convert.
     """
     times = 1.0
-    if x.ndim == 4 and math.prod(x.shape[2:]) > 4096:
+    while x.ndim == 4 and math.prod(x.shape[2:]) > 1024:
         side = [max(k for k in range(1, 9) if n % k == 0) for n in x.shape[2:]]
+        if math.prod(side) == 1:
+            break
         shape = (*x.shape[:2], *(n // k for n, k in zip(x.shape[2:], side, strict=True)))
-        times = float(math.prod(side))
+        times *= math.prod(side)
         x = tape.op("AveragePool", x, shape=shape, kernel_shape=side, strides=side)
     wide = tape.wide(x)
-    summed = tape.sum(wide, axis=list(range(keep, x.ndim))) if x.ndim > keep else wide
-    return summed * times if times != 1 else summed
+    return (tape.sum(wide, axis=list(range(keep, x.ndim))) if x.ndim > keep else wide), times
 
 
 def mix_channels(tape: "Tape", g: Symbol, vector: Array) -> Symbol:

@@ -1,0 +1,1 @@
+"""Every ONNX node test, and random geometry: derivatives by difference, eagerly and compiled."""

@@ -1,0 +1,1 @@
+"""The same numbers from other frameworks, run only where those are installed."""
