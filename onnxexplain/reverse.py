@@ -56,7 +56,8 @@ class Step:
             given = self.operator.back(self.xp, g, self.y, *self.inputs, **self.node.attributes)
         except NotImplementedError as reason:
             raise UnsupportedOperator(no_way_back(self.node, f" with {reason}")) from reason
-        return given + (None,) * (len(self.inputs) - len(given))
+        missing = len(self.inputs) - len(given)  # optional inputs left out are not asked after
+        return given[: len(self.inputs)] + (None,) * missing
 
     def offset(self) -> Tensor | None:
         """Return ``y - sum(J_i x_i)``, None where it is zero."""

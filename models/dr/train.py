@@ -140,8 +140,10 @@ def train(folder: Path, out: Path, minutes: float, batches: int) -> None:
         training.epochs += 1
         loss = float(torch.stack(losses).mean())
         if not name_only:
-            report(training, examine(training.network, folder, range(VALIDATION, TEST)), loss)
+            confusion = examine(training.network, folder, range(VALIDATION, TEST))
         training.minutes += (time.process_time() - began) / 60
+        if not name_only:
+            report(training, confusion, loss)
         training.keep()
         print(f"{training.minutes:.1f} min, {training.seen} images, loss {loss:.4f}", flush=True)
 

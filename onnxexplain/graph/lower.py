@@ -91,6 +91,7 @@ def lower(
     if newest is not None:
         model = within(model, newest)
     _inference_form(model)
+    _spell_defaults(model)
     shapes = _infer(model)
     _resolve_auto_pad(model, shapes)
     model, shapes = _fold(model, shapes, run)
@@ -235,6 +236,21 @@ def _inference_form(model: onnx.ModelProto) -> None:
             del node.input[1:]
             del node.output[1:]
             del node.attribute[:]
+
+
+def _spell_defaults(model: onnx.ModelProto) -> None:
+    """Write the floats that a node leaves to the standard: its 0.01 is float32's, not Python's."""
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = min(opset, onnx.defs.onnx_opset_version())
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset, ""):
+            continue
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        given = {a.name for a in node.attribute}
+        for name, attribute in schema.attributes.items():
+            default = attribute.default_value
+            if name not in given and default.type == onnx.AttributeProto.FLOAT:
+                node.attribute.append(default)
 
 
 def _resolve_auto_pad(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
