@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,7 @@ class Explanation:
         self._explainer, self._aims, self._results = explainer, aims, results
         self.inputs = inputs
         self.seconds = seconds
+        self._spread: dict[str, Array] | None = None
         raw = results.raw
         self.attributions = _named(raw, "attribution/")
         self.target = results.target
@@ -167,6 +168,34 @@ class Explanation:
         """Compute what was not asked for at first, on the same inputs and targets."""
         return self._explainer.compute(self.inputs, *self._fixed(), request)
 
+    def fetch(
+        self,
+        *,
+        layers: Sequence[str] = (),
+        maps: Sequence[str] = (),
+        statistics: Sequence[str] = (),
+        constants: bool = False,
+    ) -> None:
+        """Compute ahead, in one run, what would otherwise be computed when first asked for.
+
+        Parameters
+        ----------
+        layers
+            tensors whose score and constant will be read.
+        maps
+            tensors whose score map and constant map will be read.
+        statistics
+            tensors whose statistics will be read.
+        constants
+            whether the final map will be drawn.
+        """
+        mapped = tuple(n for n in maps if len(self._results.shapes[n]) > 2)
+        results = self.more(Request(tuple(layers), mapped, tuple(statistics), constants, False))
+        for name in dict.fromkeys((*layers, *mapped, *statistics)):
+            self.layers[name]._take(results)
+        if constants:
+            self._spread = _named(results.raw, "spread/")
+
     def _fixed(self) -> tuple[Any, Any]:
         """The targets as they were resolved, so that a second run explains the very same."""
         if self.target is None:
@@ -232,7 +261,9 @@ class Explanation:
     @cached_property
     def constant_map(self) -> Array:
         """All constants of the network, carried to the input and added up: [N,H,W]."""
-        spread = _named(self.more(Request(spread=True, attributions=False)).raw, "spread/")
+        if self._spread is None:
+            self.fetch(constants=True)
+        spread = self._spread or {}
         sizes = self.sizes
         total: Array = np.zeros((*self.score.shape, *sizes), np.float64)
         for name, values in spread.items():
@@ -289,6 +320,22 @@ class Explanation:
         return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What the authors print of a map: its extremes, mean and deviation (with n - 1)."""
+
+    maximum: Array
+    minimum: Array
+    mean: Array
+    deviation: Array
+
+    @classmethod
+    def of(cls, values: Array, axes: int) -> "Statistics":
+        """Return the statistics of arrays whose first ``axes`` axes are samples."""
+        flat = values.reshape(*values.shape[:axes], -1).astype(np.float64)
+        return cls(flat.max(-1), flat.min(-1), flat.mean(-1), flat.std(-1, ddof=1))
+
+
 @dataclass
 class Layer:
     """One tensor: its activation, its score, the constant of its block, where it looks."""
@@ -313,6 +360,17 @@ class Layer:
         return self._whole("value")
 
     @property
+    def statistics(self) -> Statistics:
+        """Maximum, minimum, mean and deviation of the score over the whole tensor, per sample."""
+        if "sum" not in self._held:
+            blocks = self._of.blocks
+            self._of.fetch(statistics=blocks if self.name in blocks else (self.name,))
+        many = math.prod(self._of._results.shapes[self.name][1:])
+        mean = self._held["sum"] / many
+        variance = np.maximum(self._held["squares"] / many - mean**2, 0) * many / max(many - 1, 1)
+        return Statistics(self._held["maximum"], self._held["minimum"], mean, np.sqrt(variance))
+
+    @property
     def score_map(self) -> Array:
         """The score summed over channels, [N,h,w]."""
         return self._map("score")
@@ -333,14 +391,17 @@ class Layer:
 
     def _whole(self, kind: str) -> Array:
         if kind not in self._held:
-            self._take(self._of.more(Request(layers=(self.name,), attributions=False)))
+            self._of.fetch(layers=(self.name,))
         return self._kept(kind)
 
     def _map(self, kind: str) -> Array:
         if kind in self._held:
             return np.asarray(self._held[kind].sum(axis=self._of.score.ndim))
         if f"{kind}_map" not in self._held:
-            self._of.layers.maps(self._of.blocks if self.name in self._of.blocks else (self.name,))
+            shape = self._of._results.shapes[self.name]
+            if len(shape) < 3:
+                raise MethodError(f"`{self.name}` has no positions to draw (shape {list(shape)})")
+            self._of.fetch(maps=self._of.blocks if self.name in self._of.blocks else (self.name,))
         return self._kept(f"{kind}_map")
 
     def _kept(self, kind: str) -> Array:
@@ -351,7 +412,7 @@ class Layer:
     def _take(self, results: Results) -> None:
         if self.name in results.values:
             self._held["value"] = results.values[self.name]
-        for kind in ("score", "constant"):
+        for kind in ("score", "constant", "maximum", "minimum", "sum", "squares"):
             if f"{kind}/{self.name}" in results.raw:
                 self._held[kind] = results.raw[f"{kind}/{self.name}"]
             if f"{kind}_map/{self.name}" in results.raw:
@@ -381,19 +442,6 @@ class Layers(Mapping[str, Layer]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def maps(self, names: tuple[str, ...]) -> None:
-        """Compute the channel sums of several tensors in one run, where they have positions."""
-        shapes = self._of._results.shapes
-        flat = [n for n in names if len(shapes[n]) < 3]
-        wanted = tuple(n for n in names if n not in flat)
-        results = self._of.more(Request(maps=wanted, attributions=False))
-        for name in wanted:
-            self[name]._take(results)
-        if flat and len(names) == 1:
-            raise MethodError(
-                f"`{flat[0]}` has no positions to draw a map of (shape {list(shapes[flat[0]])})"
-            )
-
 
 def _named(raw: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {n.removeprefix(prefix): v for n, v in raw.items() if n.startswith(prefix)}
@@ -406,8 +454,3 @@ def channel_axis(model: Model, name: str, rank: int) -> int:
     if rank == 4 and len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
         return 3
     return 1
-
-
-def deviation(values: Array) -> float:
-    """Return the standard deviation as the authors print it: with n - 1."""
-    return float(values.std(ddof=1)) if values.size > 1 else math.nan

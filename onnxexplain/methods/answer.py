@@ -16,6 +16,8 @@ class Request:
     """Tensors whose score and block constant are returned whole."""
     maps: tuple[str, ...] = ()
     """Tensors whose score and block constant are returned summed over channels."""
+    statistics: tuple[str, ...] = ()
+    """Tensors whose score is returned as its maximum, minimum, sum and sum of squares."""
     spread: bool = False
     """Whether the constants are returned as maps, to be carried to the input."""
     attributions: bool = field(default=True)
@@ -42,6 +44,8 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
         yield f"score/{name}", _score(way, method, arrived, name)
         if method.shares:
             yield f"constant/{name}", _constant(way, arrived, name)
+    for name in request.statistics:
+        yield from _statistics(way, _score(way, method, arrived, name), name)
     for name in request.maps:
         if method.shares:
             yield (
@@ -51,6 +55,14 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
             yield f"constant_map/{name}", _constant_map(way, arrived, name)
         else:
             yield f"score_map/{name}", xp.channel_dot(_arrived(way, arrived, name), 1.0)
+
+
+def _statistics(way: Way, score: Tensor, name: str) -> Iterator[tuple[str, Tensor]]:
+    axes = list(range(1, score.ndim))
+    yield f"maximum/{name}", way.xp.max(score, axis=axes)
+    yield f"minimum/{name}", way.xp.min(score, axis=axes)
+    yield f"sum/{name}", way.xp.dot(score, way.xp.ones_like(score))
+    yield f"squares/{name}", way.xp.dot(score, score)
 
 
 def _arrived(way: Way, arrived: dict[str, Tensor], name: str) -> Tensor:

@@ -52,6 +52,12 @@ class Arrays:
             return getattr(self.module, word)
         raise AttributeError(word)
 
+    def max(self, x: Tensor, /, *, axis: Any, keepdims: bool = False) -> Tensor:
+        return self.module.max(x, axis=_axes(axis), keepdims=keepdims)
+
+    def min(self, x: Tensor, /, *, axis: Any, keepdims: bool = False) -> Tensor:
+        return self.module.min(x, axis=_axes(axis), keepdims=keepdims)
+
     def sum(self, x: Tensor, /, *, axis: Any, keepdims: bool = False) -> Tensor:
         return self.module.sum(x, axis=_axes(axis), keepdims=keepdims, dtype=x.dtype)
 

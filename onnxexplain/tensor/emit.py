@@ -256,6 +256,12 @@ class Tape:
     def sum(self, x: Symbol, /, *, axis: Any, keepdims: bool = False) -> Symbol:
         return self._reduce("ReduceSum", x, axis, keepdims)
 
+    def max(self, x: Symbol, /, *, axis: Any, keepdims: bool = False) -> Symbol:
+        return self._reduce("ReduceMax", x, axis, keepdims)
+
+    def min(self, x: Symbol, /, *, axis: Any, keepdims: bool = False) -> Symbol:
+        return self._reduce("ReduceMin", x, axis, keepdims)
+
     def mean(self, x: Symbol, /, *, axis: Any, keepdims: bool = False) -> Symbol:
         return self._reduce("ReduceMean", x, axis, keepdims)
 
