@@ -44,6 +44,14 @@ class Results:
         target = np.concatenate(targets, axis) if len(targets) == len(singles) else None
         return cls(raw, values, target, first.several, first.blocks, first.shapes, first.difference)
 
+    @classmethod
+    def stacked(cls, rows: "list[Results]") -> "Results":
+        """Return the results of several targets, computed one by one, with T in front."""
+        first = rows[0]
+        raw = {n: np.stack([row.raw[n] for row in rows]) for n in first.raw}
+        target = np.stack([row.target for row in rows if row.target is not None])
+        return cls(raw, first.values, target, True, first.blocks, first.shapes, first.difference)
+
 
 class Explanation:
     """Why a model scored as it did.
@@ -165,8 +173,15 @@ class Explanation:
         return Layers(self)
 
     def more(self, request: Request) -> Results:
-        """Compute what was not asked for at first, on the same inputs and targets."""
-        return self._explainer.compute(self.inputs, *self._fixed(), request)
+        """Compute what was not asked for at first, on the same inputs and targets.
+
+        Class by class: whole layers of all classes at once would fill the memory.
+        """
+        if self._results.several and self.target is not None:
+            rows = [self._explainer.compute(self.inputs, row, None, request) for row in self.target]
+            return Results.stacked(rows)
+        chosen = self._aims if self.target is None else (self.target, None)
+        return self._explainer.compute(self.inputs, *chosen, request)
 
     def fetch(
         self,
@@ -195,14 +210,6 @@ class Explanation:
             self.layers[name]._take(results)
         if constants:
             self._spread = _named(results.raw, "spread/")
-
-    def _fixed(self) -> tuple[Any, Any]:
-        """The targets as they were resolved, so that a second run explains the very same."""
-        if self.target is None:
-            return self._aims
-        if self._results.several:
-            return "top", [row for row in self.target]
-        return self.target, None
 
     def field_of(self, tensor: str) -> ReceptiveField | None:
         """Return the receptive field of a tensor's units, None where they have none."""
