@@ -66,19 +66,67 @@ def compile_graph(
 
 
 def _symbols(tape: Tape, lowered: Lowered) -> dict[str, Symbol]:
-    given = {value.name for value in lowered.proto.graph.input}  # checked when they were read
+    finite = _finite(lowered)
     values = {
         name: tape.tensor(
             name,
             shape,
             np.float32 if name in lowered.floats else np.int64,
-            finite=name in given,
+            finite=name in finite,
         )
         for name, shape in lowered.shapes.items()
     }
     for name, array in lowered.constants.items():
         values[name] = tape.tensor(name, array.shape, array.dtype, array)
     return values
+
+
+_STEADY = frozenset(
+    [
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Sub",
+        "Mul",
+        "Sum",
+        "Neg",
+        "Relu",
+        "LeakyRelu",
+        "Clip",
+        "Sigmoid",
+        "Tanh",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "BatchNormalization",
+        "Concat",
+        "Flatten",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Pad",
+        "Identity",
+        "Cast",
+        "ReduceMean",
+        "ReduceSum",
+        "Softmax",
+    ]
+)
+"""Operators that make finite of finite."""
+
+
+def _finite(lowered: Lowered) -> set[str]:
+    """Return the tensors that hold no infinity (inputs were checked when they were read)."""
+    finite = {value.name for value in lowered.proto.graph.input}
+    finite |= {name for name, value in lowered.constants.items() if np.all(np.abs(value) < 1e30)}
+    for node in lowered.nodes:
+        if node.op_type in _STEADY and all(t in finite for t in node.inputs if t):
+            finite.update(node.outputs)
+    return finite
 
 
 def _seeds(

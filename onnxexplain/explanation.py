@@ -180,8 +180,8 @@ class Explanation:
         if self._results.several and self.target is not None:
             rows = [self._explainer.compute(self.inputs, row, None, request) for row in self.target]
             return Results.stacked(rows)
-        chosen = self._aims if self.target is None else (self.target, None)
-        return self._explainer.compute(self.inputs, *chosen, request)
+        chosen, several = self._aims if self.target is None else (self.target, None)
+        return self._explainer.compute(self.inputs, chosen, several, request)
 
     def fetch(
         self,
