@@ -82,39 +82,11 @@ def _symbols(tape: Tape, lowered: Lowered) -> dict[str, Symbol]:
 
 
 _STEADY = frozenset(
-    [
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "Add",
-        "Sub",
-        "Mul",
-        "Sum",
-        "Neg",
-        "Relu",
-        "LeakyRelu",
-        "Clip",
-        "Sigmoid",
-        "Tanh",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "BatchNormalization",
-        "Concat",
-        "Flatten",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Pad",
-        "Identity",
-        "Cast",
-        "ReduceMean",
-        "ReduceSum",
-        "Softmax",
-    ]
+    (
+        "Conv ConvTranspose Gemm MatMul Add Sub Mul Sum Neg Relu LeakyRelu Clip Sigmoid Tanh "
+        "MaxPool AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization Concat Flatten "
+        "Reshape Transpose Squeeze Unsqueeze Pad Identity Cast ReduceMean ReduceSum Softmax"
+    ).split()
 )
 """Operators that make finite of finite."""
 

@@ -14,7 +14,7 @@ import onnx
 from onnxexplain import compiler, graph, target
 from onnxexplain import feeds as given
 from onnxexplain.compiler import Compiled
-from onnxexplain.errors import MethodError, ModelError, nearest
+from onnxexplain.errors import InputError, MethodError, ModelError, nearest
 from onnxexplain.explanation import Explanation, Results
 from onnxexplain.graph import Lowered, Model, Node, lower, within
 from onnxexplain.methods import Way, make, way
@@ -406,9 +406,12 @@ class Explainer:
     def _independent(self, n: int, key: Any, feeds: dict[str, Array]) -> bool:
         if key not in self._batchable:
             two = {name: value[[0, -1]] for name, value in feeds.items()}
-            pair = self.prepare(two)
-            kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
-            self._batchable[key] = kept and self._same_apart(pair, two)
+            try:
+                pair = self.prepare(two)
+                kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
+                self._batchable[key] = kept and self._same_apart(pair, two)
+            except (ModelError, InputError):  # its inside is made for one sample
+                self._batchable[key] = False
         return self._batchable[key]
 
     @cached_property

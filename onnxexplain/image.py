@@ -255,9 +255,18 @@ def _json_labels(text: str, path: Path) -> list[str]:
     try:
         held = json.loads(text)
         if isinstance(held, dict):
-            numbers = {int(key): value for key, value in held.items()}
-            held = [numbers.get(i, str(i)) for i in range(max(numbers, default=-1) + 1)]
+            held = _in_order({int(key): value for key, value in held.items()})
     except ValueError as error:
         raise InputError(f"{path}: labels are not JSON as expected ({error})") from error
+    if not isinstance(held, list):
+        raise InputError(f"{path}: labels in JSON are a list, or an object with numbers for keys")
     # Keras keeps its labels as {"0": ["n01440764", "tench"], ...}
     return [str(v[-1]) if isinstance(v, list) and v else str(v) for v in held]
+
+
+def _in_order(numbered: dict[int, Any]) -> list[Any]:
+    if not numbered:
+        return []
+    if min(numbered) < 0 or max(numbered) > 10 * len(numbered) + 100:
+        raise ValueError("the numbers of the classes leave gaps")
+    return [numbered.get(i, str(i)) for i in range(max(numbered) + 1)]

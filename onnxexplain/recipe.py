@@ -99,7 +99,9 @@ def _value(key: str, value: Any, where: str) -> Any:
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: {key} is {value!r}, which is not what it takes") from error
     if value not in CHOICES[key]:
-        raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(CHOICES[key])}")
+        raise InputError(
+            f"{where}: {key} is {value!r}; it must be one of {', '.join(CHOICES[key])}"
+        )
     return value
 
 
@@ -160,7 +162,7 @@ def named(preset: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(record, dict):
-        raise InputError(f"{path}: preprocessing is a JSON object, such as {{\"scale\": 255}}")
+        raise InputError(f'{path}: preprocessing is a JSON object, such as {{"scale": 255}}')
     return record
 
 

@@ -307,8 +307,8 @@ def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise ModelError(f"the model's shapes do not fit together: {lines[-1].strip()}") from error
+        first = str(error).strip().splitlines()[0].rpartition("error(s): ")[2]
+        raise ModelError(f"the model's shapes do not fit together: {first}") from error
     shapes = {}
     graph = inferred.graph
     for value in [*graph.input, *graph.value_info, *graph.output]:

@@ -37,6 +37,17 @@ class Way:
                 found[name] = self.xp.zeros_like(self.values[name])
         return found
 
+    def dot(self, g: Tensor, v: Tensor) -> Tensor:
+        """Sum of ``g * v`` per sample, in float64: [N].
+
+        Samples share a run only where every tensor keeps the batch axis; where one runs alone,
+        axis 0 of a tensor may be anything.
+        """
+        total = self.xp.dot(g, v)
+        if total.shape == tuple(self.seed.shape[:1]):
+            return total
+        return self.xp.sum(total, axis=0, keepdims=True)
+
     def step(self, node: Node) -> Step:
         """Return a node with its tensors."""
         return Step.at(self.xp, node, self.values, self.moving)

@@ -23,15 +23,15 @@ def constants(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tenso
         if step.operator.offset is None:
             yield tensor, _missing(way, step, arrived[tensor])
         elif (offset := step.offset()) is not None:
-            yield tensor, way.xp.dot(arrived[tensor], offset)
+            yield tensor, way.dot(arrived[tensor], offset)
 
 
 def _missing(way: Way, step: Step, g: Tensor) -> Tensor:
     """The total of an operator without an offset of its own: what its inputs' shares leave."""
-    total = way.xp.dot(g, step.outputs[0])
+    total = way.dot(g, step.outputs[0])
     for share, x, moves in zip(step.back(g), step.inputs, step.varies, strict=True):
         if share is not None and moves:
-            total = total - way.xp.dot(share, x)
+            total = total - way.dot(share, x)
     return total
 
 

@@ -35,7 +35,7 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
         yield "score", xp.dot(way.seed, way.values[way.output])
         if method.shares:
             for name in way.wrt:
-                yield f"total/{name}", xp.dot(arrived[name], way.values[name])
+                yield f"total/{name}", way.dot(arrived[name], way.values[name])
             for name, total in account.constants(way, arrived):
                 yield f"constants/{name}", total
     if request.spread:
@@ -61,8 +61,8 @@ def _statistics(way: Way, score: Tensor, name: str) -> Iterator[tuple[str, Tenso
     axes = list(range(1, score.ndim))
     yield f"maximum/{name}", way.xp.max(score, axis=axes)
     yield f"minimum/{name}", way.xp.min(score, axis=axes)
-    yield f"sum/{name}", way.xp.dot(score, way.xp.ones_like(score))
-    yield f"squares/{name}", way.xp.dot(score, score)
+    yield f"sum/{name}", way.dot(score, way.xp.ones_like(score))
+    yield f"squares/{name}", way.dot(score, score)
 
 
 def _arrived(way: Way, arrived: dict[str, Tensor], name: str) -> Tensor:

@@ -10,24 +10,10 @@ import array_api_compat
 from onnxexplain.tensor.namespace import Tensor, Window
 
 _WORDS = frozenset(
-    [
-        "abs",
-        "exp",
-        "log",
-        "sqrt",
-        "tanh",
-        "sign",
-        "square",
-        "maximum",
-        "minimum",
-        "where",
-        "matmul",
-        "permute_dims",
-        "zeros_like",
-        "ones_like",
-        "expand_dims",
-        "mean",
-    ]
+    (
+        "abs exp log sqrt tanh sign square maximum minimum where matmul permute_dims zeros_like "
+        "ones_like expand_dims mean"
+    ).split()
 )
 
 
@@ -213,7 +199,7 @@ class Arrays:
     def dot(self, g: Tensor, v: Tensor) -> Tensor:
         m = self.module
         product = m.astype(self.scale(g, v), m.float64)
-        return m.sum(m.reshape(product, (product.shape[0], -1)), axis=1)
+        return m.sum(m.reshape(product, (*(product.shape[:1] or (1,)), -1)), axis=1)
 
     def channel_dot(self, g: Tensor, v: Tensor) -> Tensor:
         return self.sum(self.scale(g, v), axis=1, keepdims=True)

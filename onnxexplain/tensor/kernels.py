@@ -99,7 +99,7 @@ def dot_channels(tape: "Tape", g: Symbol, vector: Array) -> Symbol:
 
 def total(tape: "Tape", x: Symbol) -> Symbol:
     """Sum per sample, in float64: [N]."""
-    summed, times = sums(tape, x, keep=1)
+    summed, times = sums(tape, x if x.ndim else tape.reshape(x, (1,)), keep=1)
     return summed * times if times != 1 else summed
 
 

@@ -1,0 +1,181 @@
+"""One sample of an explanation, as a person looks at it: class by class, in plain words."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxexplain.explanation import channel_axis
+from onnxexplain.image import Picture, as_photograph
+
+if TYPE_CHECKING:
+    from onnxexplain.explanation import Explanation
+
+Array = np.ndarray[Any, Any]
+
+MOST_CLASSES = 12
+"""How many classes are drawn side by side; of more the strongest are."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Sample ``i`` of an explanation; every array it gives has the classes in front.
+
+    ``image`` is what stands beside the maps: a :class:`~onnxexplain.image.Picture` or uint8
+    [H,W,3]; without it the input itself is shown. ``truth`` is the true class, where it is known.
+    """
+
+    e: "Explanation"
+    i: int = 0
+    image: Any = None
+    truth: int | None = None
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """Which of the classes asked for are drawn, in their order."""
+        count = self._score.shape[0]
+        strongest = np.argsort(-self._score, kind="stable")[:MOST_CLASSES]
+        return sorted(int(k) for k in strongest) if count > MOST_CLASSES else list(range(count))
+
+    def pick(self, values: Array) -> Array:
+        """Return the shown classes of this sample out of [N,...] or [T,N,...]."""
+        many = values if self.e.score.ndim == 2 else values[None]
+        return np.asarray(many[self.shown, self.i])
+
+    @property
+    def _score(self) -> Array:
+        many = self.e.score if self.e.score.ndim == 2 else self.e.score[None]
+        return np.asarray(many[:, self.i])
+
+    # ----- words -----
+
+    @cached_property
+    def classes(self) -> list[int | None]:
+        """The class of every map; None for an element or a combination of the output."""
+        if self.e.target is None:
+            return [None] * len(self.shown)
+        return [int(c) for c in self.pick(self.e.target)]
+
+    @cached_property
+    def scores(self) -> list[float]:
+        """The score of every class shown."""
+        return [float(s) for s in self.pick(self.e.score)]
+
+    @cached_property
+    def logits(self) -> Array:
+        """The scores of all classes, [K]; positions summed over, as a class target has it."""
+        own = self.e.logits[self.i].astype(np.float64)
+        return np.asarray(own.reshape(own.shape[0], -1).sum(-1) if own.ndim else own.reshape(1))
+
+    @property
+    def predicted(self) -> int:
+        """The strongest class."""
+        return int(self.logits.argmax())
+
+    @cached_property
+    def leading(self) -> int:
+        """Which of the shown classes is looked at alone: the predicted one, or the strongest."""
+        if self.predicted in self.classes:
+            return self.classes.index(self.predicted)
+        return int(np.argmax(self.scores))
+
+    def name(self, target: int | None) -> str:
+        """Return a class as number and label: ``4 proliferative DR``."""
+        if target is None:
+            return "the chosen combination"
+        labels = self.e.labels
+        known = labels is not None and target < len(labels)
+        label = labels[target].split(",")[0] if known and labels else ""
+        return f"{target} {label}" if label and label != str(target) else f"class {target}"
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The name of every class shown."""
+        return [self.name(c) for c in self.classes]
+
+    def residuals(self) -> list[float] | None:
+        """Return what is unaccounted for, by class; None for methods that share nothing out."""
+        if self.e.residual is None:
+            return None
+        return [float(r) for r in self.pick(self.e.residual)]
+
+    def titles(self) -> list[str]:
+        """Return what stands above every class's map."""
+        rest = self.residuals()
+        ends = [f", residual {abs(r):.0e}" for r in rest] if rest else [""] * len(self.names)
+        return [
+            f"{name}\nscore {score:.5g}{end}"
+            for name, score, end in zip(self.names, self.scores, ends, strict=True)
+        ]
+
+    def verdict(self) -> str:
+        """Say what the model predicts, and what is true where that is known."""
+        said = f"Predicted: {self.name(self.predicted)}."
+        return said if self.truth is None else f"{said} True: {self.name(self.truth)}."
+
+    # ----- pictures -----
+
+    @cached_property
+    def has_positions(self) -> bool:
+        """Whether the input is an image: two spatial axes."""
+        return self.e.source is not None and len(self.e.sizes) == 2
+
+    @cached_property
+    def photograph(self) -> Array | None:
+        """What the model sees, uint8 [H,W,3], at the input's own resolution."""
+        if not self.has_positions or self.e.source is None:
+            return None
+        if isinstance(self.image, Picture):
+            return self.image.seen
+        if self.image is not None:
+            return _matching(np.asarray(self.image), self.e.sizes)
+        values = self.e.inputs[self.e.source]
+        last = channel_axis(self.e.model, self.e.source, values.ndim) == values.ndim - 1
+        return as_photograph(values[self.i], last, self.e.model.preprocess)
+
+    @cached_property
+    def maps(self) -> Array:
+        """The final map of every class, [T,H,W]."""
+        return self.pick(self.e.heatmap())
+
+    def parts(self) -> tuple[Array, Array]:
+        """Return the map of the shares and the map of the constants, each [T,H,W]."""
+        shares = self.pick(self.e.heatmap(constants=False))
+        return shares, self.maps - shares
+
+    def two_sigma(self, deviations: float = 2.0) -> Array:
+        """Return where every class's map is that many deviations above zero, bool [T,H,W]."""
+        return np.asarray(self.maps > deviations * self.deviations()[:, None, None])
+
+    def deviations(self) -> Array:
+        """Return the standard deviation of every class's map."""
+        return np.asarray(self.maps.std(axis=(1, 2), ddof=1))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the final map holds constants too, so that it adds up to the score."""
+        return self.e.method == "score-propagation" and next(iter(self.e.attributions)) == (
+            self.e.source
+        )
+
+    @property
+    def signed(self) -> bool:
+        """Whether the maps tell what speaks for a class from what speaks against it."""
+        return bool((self.maps < 0).any()) or self.e.residual is not None
+
+    @property
+    def cam(self) -> bool:
+        """Whether it is a map of a layer, to be laid over the image."""
+        return self.e.layer is not None
+
+
+def _matching(image: Array, sizes: tuple[int, ...]) -> Array:
+    """Return an image as uint8 RGB of the input's size."""
+    from PIL import Image
+
+    if image.dtype.kind == "f":
+        image = image * (255 if image.max() <= 1 else 1)
+    made = Image.fromarray(np.squeeze(image).astype(np.uint8)).convert("RGB")
+    size = (sizes[1], sizes[0])
+    return np.asarray(made if made.size == size else made.resize(size))

@@ -1,0 +1,28 @@
+"""The ONNX node tests of registered operators that have no derivative to check, and why.
+
+A key is a case's name, or the beginning of several.
+"""
+
+INTEGERS = "integers: nothing to differentiate"
+NO_FLOAT_OUT = "no float comes out: nothing to explain"
+
+SKIPPED = {
+    "test_cast_": "a cast changes the type of numbers; casts between floats are in test_casts",
+    "test_castlike_": "a cast changes the type of numbers; casts between floats are in test_casts",
+    "test_shape": NO_FLOAT_OUT,
+    "test_size": NO_FLOAT_OUT,
+    "test_identity_sequence": "a sequence, which is no tensor",
+    "test_identity_opt": "an optional, which is no tensor",
+    "test_batchnorm_example_training_mode": "training: statistics of the batch, not of the model",
+    "test_batchnorm_epsilon_training_mode": "training: statistics of the batch, not of the model",
+    "test_reduce_sum_empty_set": "tensors of no elements",
+    "test_reduce_sum_square_empty_set_expanded": "tensors of no elements",
+    "test_edge_pad": "no way back through this mode yet; test_modes_of_pad sees that it is named",
+    "test_reflect_pad": "no way back through this mode yet; test_modes_of_pad sees that it is named",
+    "test_wrap_pad": "no way back through this mode yet; test_modes_of_pad sees that it is named",
+}
+
+
+def reason(name: str) -> str | None:
+    """Return why a case is skipped, if it is."""
+    return next((why for key, why in SKIPPED.items() if name.startswith(key)), None)

@@ -1,0 +1,178 @@
+"""Every ONNX node test of a registered operator: central difference = eager = compiled."""
+
+import functools
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+
+import onnxexplain as ox
+from onnxexplain.ops import find, operators
+from tests.builders import Numeric, flat, net
+from tests.conformance.skipped import SKIPPED, reason
+
+
+@functools.cache
+def cases():
+    """Return the cases made of registered operators only, by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the standard's own examples divide by zero
+        found = collect_testcases(None)
+    return {
+        case.name: case
+        for case in found
+        if case.model is not None
+        and case.model.graph.node
+        and all(find(n.domain, n.op_type) for n in case.model.graph.node)
+    }
+
+
+def integers_only(case) -> bool:
+    kinds = {v.type.tensor_type.elem_type for v in (*case.model.graph.input, *case.model.graph.output)}
+    return onnx.TensorProto.FLOAT not in kinds
+
+
+def differentiable():
+    return [n for n, c in cases().items() if reason(n) is None and not integers_only(c)]
+
+
+def model_of(case):
+    """Return the case as a model of rows, what is no variable as an initialiser; and its feeds."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(case.model)
+    graph = proto.graph
+    fixed = {
+        node.input[slot]
+        for node in graph.node
+        for slot in find(node.domain, node.op_type).fixed
+        if slot < len(node.input)
+    }
+    feeds, kept = {}, []
+    for value, given in zip(graph.input, case.data_sets[0][0], strict=True):
+        array = np.asarray(given)
+        if array.dtype == np.float32 and value.name not in fixed:
+            for dim, size in zip(value.type.tensor_type.shape.dim, array.shape, strict=True):
+                dim.dim_value = size
+            kept.append(value)
+            feeds[f"{value.name}_row"] = away_from_kinks(array).reshape(1, -1)
+        else:
+            graph.initializer.append(numpy_helper.from_array(array, value.name))
+    inputs = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in kept]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    return flat(proto), feeds
+
+
+def away_from_kinks(array):
+    """The standard's examples sit on kinks and ties: move each element a little."""
+    noise = np.random.default_rng(7).uniform(0.01, 0.09, array.shape)
+    return (array + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", differentiable())
+def test_three_ways(name):
+    proto, feeds = model_of(cases()[name])
+    rng = np.random.default_rng(1)
+    width = ox.explain(proto, feeds, "gradient", engine="eager").logits.shape[1]
+    seed = rng.standard_normal((1, width)).astype(np.float32)
+
+    def explain(method, **options):
+        return ox.explain(proto, feeds, method, target=seed, **options)
+
+    exact = explain("gradient", engine="eager", dtype="float64").attributions
+    numeric = Numeric(proto, feeds, "scores", seed)
+    size = max(1.0, *(np.abs(v).max() for v in exact.values()))
+    for _ in range(2):
+        direction = {n: rng.standard_normal(v.shape) for n, v in feeds.items()}
+        ours = sum((exact[n] * d).sum() for n, d in direction.items())
+        assert ours == pytest.approx(numeric.along(direction), rel=1e-6, abs=1e-7 * size)
+
+    for engine in ("eager", "compiled"):
+        found = explain("gradient", engine=engine).attributions
+        for tensor, value in exact.items():
+            assert found[tensor].dtype == np.float32
+            assert np.allclose(found[tensor], value, rtol=1e-4, atol=1e-5 * size), engine
+
+    assert abs(explain("score-propagation", engine="eager", dtype="float64").residual) <= 1e-12
+    for engine in ("eager", "compiled"):
+        e = explain("score-propagation", engine=engine)
+        shared = sum(np.abs(v).sum() for v in e.attributions.values())
+        shared += sum(np.abs(v).sum() for v in e.constants.values())
+        gap = abs(e.residual[0]) * max(1, abs(e.score[0]))
+        assert gap <= 1e-5 * max(1, abs(e.score[0])) + 1e-7 * shared, engine
+
+
+# ----- Nothing left out -----
+
+
+def test_every_operator_has_a_case():
+    """Each registered operator with a derivative is in at least one case that is not skipped."""
+    covered = {node.op_type for n in differentiable() for node in cases()[n].model.graph.node}
+    owed = {op.op_type for op in operators() if op.role != "stop" and not op.domain}
+    assert owed - covered == {"Cast"}  # see test_casts
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_skips_name_real_cases(name):
+    assert any(case.startswith(name) for case in cases())
+    assert len(SKIPPED[name].split()) > 2
+
+
+@pytest.mark.parametrize("to", ["FLOAT", "FLOAT16", "DOUBLE"])
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_casts(to, engine):
+    """A cast between floats hands everything on; lowered, all floats are of one type."""
+    kind = getattr(onnx.TensorProto, to)
+    proto = net(
+        f"(float[N,3] x) => (float[N,3] y) {{ c = Cast<to={kind}>(x) y = Cast<to=1>(c) }}"
+    )
+    x = np.array([[1.5, -2.25, 0.5]], np.float32)
+    e = ox.explain(proto, x, engine=engine, targets="all")
+    assert np.array_equal(e.attributions["x"][:, 0], np.diag(x[0]))
+
+
+def test_a_cast_to_integers_ends_the_way():
+    proto = net(
+        "(float[N,3] x) => (float[N,3] y) { c = Cast<to=7>(x) d = Cast<to=1>(c) y = Add(x, d) }"
+    )
+    x = np.array([[1.5, -2.25, 0.5]], np.float32)
+    e = ox.explain(proto, x, target=0)
+    assert e.attributions["x"].tolist() == [[1.5, 0, 0]]
+    assert e.constant == pytest.approx([1.0])
+    assert e.residual == pytest.approx([0.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap"])
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_modes_of_pad(mode, engine):
+    """A mode without a way back is named with its node."""
+    proto = net(
+        f'(float[N,3] x) => (float[N,5] y) {{ y = Pad<mode="{mode}">(x, pads) }}',
+        opset=19,
+        pads=np.array([0, 1, 0, 1]),
+    )
+    with pytest.raises(ox.UnsupportedOperator, match=f"mode `{mode}`.*node `Pad_0`"):
+        ox.explain(proto, np.ones((1, 3), np.float32), target=0, engine=engine)
+
+
+# ----- Both ties, both engines -----
+
+
+@pytest.mark.parametrize("name", [n for n in differentiable() if "maxpool" in n])
+@pytest.mark.parametrize("ties", ["first", "share"])
+def test_pools_with_ties(name, ties):
+    """The case's own shape, full of ties: each shared out whole, compiled as eager."""
+    proto, feeds = model_of(cases()[name])
+    rng = np.random.default_rng(3)
+    feeds = {n: rng.integers(-2, 2, v.shape).astype(np.float32) for n, v in feeds.items()}
+    seed = rng.standard_normal(ox.explain(proto, feeds).logits.shape).astype(np.float32)
+    found = []
+    for engine in ("eager", "compiled"):
+        e = ox.explain(proto, feeds, engine=engine, target=seed, ties=ties)
+        assert abs(e.residual) < 1e-5
+        found.append(e.attributions)
+    for tensor, value in found[0].items():
+        assert np.allclose(found[1][tensor], value, atol=1e-5 * max(1, np.abs(value).max()))
