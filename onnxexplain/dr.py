@@ -14,23 +14,7 @@ from onnxexplain.save import write_whole
 
 Array = np.ndarray[Any, Any]
 
-LAYERS = [
-    "rf3",
-    "rf5",
-    "rf9",
-    "rf13",
-    "rf21",
-    "rf29",
-    "rf45",
-    "rf61",
-    "rf93",
-    "rf125",
-    "rf189",
-    "rf253",
-    "rf381",
-    "rf509",
-    "rf637",
-]
+LAYERS = ("rf3 rf5 rf9 rf13 rf21 rf29 rf45 rf61 rf93 rf125 rf189 rf253 rf381 rf509 rf637").split()
 """The convolutions, named by their nominal receptive field."""
 
 LABELS = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "proliferative DR")

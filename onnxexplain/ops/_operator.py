@@ -19,19 +19,9 @@ It has the shape of ``y`` or one that broadcasts to it; None where it is zero.
 Forward = Callable[..., Tensor]
 
 ROLES = frozenset(
-    [
-        "linear",
-        "sum",
-        "product",
-        "activation",
-        "normalisation",
-        "softmax",
-        "pooling",
-        "routing",
-        "reduction",
-        "recurrent",
-        "stop",
-    ]
+    (
+        "linear sum product activation normalisation softmax pooling routing reduction recurrent stop"
+    ).split()
 )
 
 
