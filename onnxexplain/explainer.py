@@ -3,50 +3,25 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnxexplain import compiler, graph, target
+from onnxexplain import engines, graph
 from onnxexplain import feeds as given
-from onnxexplain.compiler import Compiled
-from onnxexplain.errors import InputError, MethodError, ModelError, nearest
-from onnxexplain.explanation import Explanation, Results
-from onnxexplain.graph import Lowered, Model, Node, lower, within
-from onnxexplain.methods import Way, make, way
-from onnxexplain.methods.account import blocks
-from onnxexplain.methods.answer import Request, answer
+from onnxexplain.errors import MethodError, nearest
+from onnxexplain.explanation import Explanation
+from onnxexplain.graph import Model
+from onnxexplain.methods import make, way
+from onnxexplain.methods.answer import Request
 from onnxexplain.ops import role_of
-from onnxexplain.runtime import Device, Session, capture, evaluate, newest, run_once
-from onnxexplain.runtime.capture import cupy, on_gpu
-from onnxexplain.tensor import Arrays, Symbol, Tape
+from onnxexplain.prepared import Prepared, Question, agree, prepare
+from onnxexplain.results import Results
+from onnxexplain.runtime import Device
 
 Array = np.ndarray[Any, Any]
-
-AGREEMENT = 1e-2
-"""How far the lowered model may be from the user's file, relative to its largest output."""
-
-SESSIONS = 8
-"""Compiled sessions kept per input shape; the oldest goes first."""
-
-
-@dataclass
-class Prepared:
-    """The model lowered for one shape of its inputs, and the way through it."""
-
-    lowered: Lowered
-    nodes: tuple[Node, ...]
-    moving: frozenset[str]
-    wrt: tuple[str, ...]
-    layer: str | None
-    sessions: dict[Any, tuple[Compiled, Session]]
-    blocks: tuple[str, ...] = ()
-    checked: bool = False
-    difference: float | None = None
 
 
 class Explainer:
@@ -105,32 +80,38 @@ class Explainer:
         **options: Any,
     ) -> None:
         self.model = load(model)
-        self.method = make(method, options)
         self.options = options
-        self.target, self.targets, self.against = target, targets, against
-        self.labels = list(labels) if labels is not None else self.model.labels
-        self.dtype = _one_of("dtype", dtype, ("float32", "float64"))
-        self.engine = _one_of("engine", engine, ("auto", "compiled", "eager"))
-        if dtype == "float64":
-            if engine == "compiled":
-                raise MethodError("dtype float64 needs engine=eager: no provider computes in it")
-            self.engine = "eager"
-        self.device = Device.named(
-            "cpu" if dtype == "float64" and device == "auto" else device,
-            providers=providers,
-            threads=threads,
-            options=session_options,
+        self.target, self.targets = target, targets
+        _one_of("dtype", dtype, ("float32", "float64"))
+        _one_of("engine", engine, ("auto", "compiled", "eager"))
+        if dtype == "float64" and engine == "compiled":
+            raise MethodError("dtype float64 needs engine=eager: no provider computes in it")
+        self.engine = "eager" if dtype == "float64" or engine == "eager" else "compiled"
+        cpu = dtype == "float64" and device == "auto"
+        self.question = Question(
+            model=self.model,
+            method=make(method, options),
+            output=way.scores(self.model, output),
+            wrt=[wrt] if isinstance(wrt, str) else wrt,
+            layer=layer,
+            labels=list(labels) if labels is not None else self.model.labels,
+            against=against,
+            dtype=dtype,
+            device=Device.named(
+                "cpu" if cpu else device,
+                providers=providers,
+                threads=threads,
+                options=session_options,
+            ),
         )
-        self.output = way.scores(self.model, output)
-        self.layer = layer
-        self._wrt = [wrt] if isinstance(wrt, str) else wrt
+        way.check(self.model, self.question.output)
         self._layers = layers
         self._prepared: dict[Any, Prepared] = {}
+        self._batchable: dict[Any, bool] = {}
         self._lock = threading.Lock()
-        way.check(self.model, self.output)
 
     def __repr__(self) -> str:
-        return f"<Explainer {self.method.name} of {self.model.source}>"
+        return f"<Explainer {self.question.method.name} of {self.model.source}>"
 
     def __call__(self, inputs: Any, target: Any = None, targets: Any = None) -> Explanation:
         """Explain one batch.
@@ -172,52 +153,38 @@ class Explainer:
         """Run the method on checked feeds; samples that cannot run together run one by one."""
         n = given.batch(feeds)
         if n > 1 and not self._together(feeds):
-            singles = [
-                self.compute(
-                    given.sample(feeds, i, n),
-                    _sample(target, i, n),
-                    targets
-                    if isinstance(targets, str) or targets is None
-                    else [_sample(t, i, n) for t in targets],
-                    request,
+            singles = []
+            for i in range(n):
+                several = (
+                    targets if isinstance(targets, str | None) else [_at(t, i, n) for t in targets]
                 )
-                for i in range(n)
-            ]
+                one = given.sample(feeds, i, n)
+                singles.append(self.compute(one, _at(target, i, n), several, request))
             return Results.joined(singles)
         prepared = self.prepare(feeds)
-        self._agree(prepared, feeds)
-        engine = self._eager if self._engine(prepared) == "eager" else self._compiled
-        return engine(prepared, feeds, target, targets, request)
+        agree(self.question, prepared, feeds)
+        engine = engines.eager if self.engine == "eager" else engines.compiled
+        return engine(self.question, prepared, feeds, target, targets, request)
 
     def prepare(self, feeds: Mapping[str, Array]) -> Prepared:
-        """Lower the model for the shapes at hand and find the way through it, once per shape."""
+        """Return the model made ready for the shapes at hand; done once per shape."""
         key = tuple((name, value.shape) for name, value in feeds.items())
         with self._lock:
             if key not in self._prepared:
-                self._prepared[key] = self._prepare({n: v.shape for n, v in feeds.items()})
+                sizes = {name: value.shape for name, value in feeds.items()}
+                self._prepared[key] = prepare(self.question, sizes)
             return self._prepared[key]
 
-    def _prepare(self, sizes: dict[str, tuple[int, ...]]) -> Prepared:
-        lowered = lower(self.model.proto, sizes, run_once, self.dtype, newest())
-        path = way.find(lowered, self.model, self.output, self._wrt)
-        layer = None
-        if self.method.cam:
-            layer = way.cam_layer(lowered, path, self.layer, self.output)
-        prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer, {})
-        prepared.blocks = blocks(self._way(prepared, _names(lowered), None, None))
-        return prepared
+    def prepare_one(self, feeds: Mapping[str, Array]) -> Prepared:
+        """Return the model made ready for one sample of these feeds."""
+        return self.prepare(given.sample(feeds, 0, given.batch(feeds)))
 
-    def _way(self, prepared: Prepared, values: Any, xp: Any, seed: Any) -> Way:
-        return Way(
-            xp,
-            prepared.nodes,
-            values,
-            prepared.moving,
-            prepared.wrt,
-            self.output,
-            seed,
-            prepared.layer,
-        )
+    def tensors(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
+        """Return the float tensors of the user's own graph on the way, input side first."""
+        own = {t for node in self.model.nodes for t in node.outputs} | set(self.model.inputs)
+        prepared = self.prepare_one(feeds)
+        made = [t for node in prepared.nodes for t in node.outputs if t in prepared.moving]
+        return tuple(t for t in (*prepared.wrt, *made) if t in own)
 
     def _named(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
         """The tensors asked for with ``layers``."""
@@ -232,205 +199,35 @@ class Explainer:
                 raise MethodError(f"no tensor `{name}` on the way{nearest(name, own)}")
         return tuple(asked)
 
-    def tensors(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
-        """Return the float tensors of the user's own graph on the way, input side first."""
-        own = {t for node in self.model.nodes for t in node.outputs} | set(self.model.inputs)
-        prepared = self.prepare(given.sample(feeds, 0, given.batch(feeds)))
-        made = [t for node in prepared.nodes for t in node.outputs if t in prepared.moving]
-        return tuple(t for t in (*prepared.wrt, *made) if t in own)
-
-    # ----- engines -----
-
-    def _engine(self, prepared: Prepared) -> str:
-        return "compiled" if self.engine == "auto" else self.engine
-
-    def _compiled(
-        self,
-        prepared: Prepared,
-        feeds: dict[str, Array],
-        chosen: Any,
-        several: Any,
-        request: Request,
-    ) -> Results:
-        shape = prepared.lowered.shapes[self.output]
-        aims = target.read(chosen, several, self.against, shape, self.labels)
-        seeded = any(aim.seed is not None for aim in aims)
-        compiled, session = self._session(prepared, len(aims), seeded, request)
-        inputs = dict(feeds)
-        if seeded:
-            inputs[compiler.SEED] = self._seeds(prepared, feeds, aims)
-        else:
-            inputs[compiler.TARGET] = np.stack(
-                [aim.classes for aim in aims if aim.classes is not None]
-            )
-        kept = _kept(self.output, prepared, request)
-        raw = _run(compiled, session, inputs, kept, len(aims))
-        return self._results(prepared, raw, aims, several is not None, request)
-
-    def _session(
-        self, prepared: Prepared, classes: int, seeded: bool, request: Request
-    ) -> tuple[Compiled, Session]:
-        key = (classes, seeded, request)
-        with self._lock:
-            if key in prepared.sessions:
-                return prepared.sessions[key]
-            compiled = self._compile(prepared, classes, seeded, request)
-            made = compiled, Session(compiled.proto, self.device)
-            while len(prepared.sessions) >= SESSIONS:
-                prepared.sessions.pop(next(iter(prepared.sessions)))
-            prepared.sessions[key] = made
-            return made
-
-    def _compile(
-        self, prepared: Prepared, classes: int, seeded: bool, request: Request
-    ) -> Compiled:
-        def write(tape: Tape, values: dict[str, Symbol], seed: Symbol) -> Any:
-            return answer(self._way(prepared, values, tape, seed), self.method, request)
-
-        return compiler.compile_graph(
-            prepared.lowered,
-            self.output,
-            write,
-            classes=classes,
-            seeded=seeded,
-            blocked=self.device.kind == "cpu",
-            ties=getattr(self.method, "ties", "first"),
-            kept=_kept(self.output, prepared, request)[1:],
-        )
-
-    def _eager(
-        self,
-        prepared: Prepared,
-        feeds: dict[str, Array],
-        chosen: Any,
-        several: Any,
-        request: Request,
-    ) -> Results:
-        values = self._values(prepared, feeds)
-        on_cuda = self.device.kind == "cuda"
-        xp = Arrays(cupy() if on_cuda else np, getattr(self.method, "ties", "first"))
-        scores = _numpy(values[self.output])
-        aims = target.read(chosen, several, self.against, scores.shape, self.labels)
-        seeds = [aim.seeds(scores) for aim in aims]
-        raw: dict[str, list[Array]] = {}
-        for seed in seeds:
-            way_ = self._way(prepared, values, xp, xp.module.asarray(seed))
-            for name, value in answer(way_, self.method, request):
-                raw.setdefault(name, []).append(_numpy(value))
-        stacked = {name: np.stack(parts) for name, parts in raw.items()}
-        for name in _kept(self.output, prepared, request):
-            stacked[f"value/{name}"] = _numpy(values[name])
-        return self._results(prepared, stacked, aims, several is not None, request)
-
-    def _values(self, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, Any]:
-        """Return every tensor that the way back may read."""
-        lowered = prepared.lowered
-        read = {t for node in prepared.nodes for t in (*node.inputs, *node.outputs) if t}
-        read |= {self.output, *prepared.wrt}
-        wanted = sorted(read - set(lowered.constants))
-        constants = {name: lowered.constants[name] for name in read & set(lowered.constants)}
-        if self.dtype == "float64":
-            return constants | evaluate(lowered.proto, _widened(feeds), wanted)
-        found = capture(lowered.proto, feeds, wanted, self.device)
-        return found | (on_gpu(constants) if self.device.kind == "cuda" else constants)
-
-    def _seeds(self, prepared: Prepared, feeds: dict[str, Array], aims: list[target.Aim]) -> Array:
-        """Return one linear combination of the output per aim."""
-        shape = prepared.lowered.shapes[self.output]
-        scores: Array = np.zeros(shape, np.float32)
-        if any(aim.undecided for aim in aims):
-            scores = capture(prepared.lowered.proto, feeds, [self.output], Device.named("cpu"))[
-                self.output
-            ]
-        return np.stack([aim.seeds(scores) for aim in aims])
-
-    def _results(
-        self,
-        prepared: Prepared,
-        raw: dict[str, Array],
-        aims: list[target.Aim],
-        several: bool,
-        request: Request,
-    ) -> Results:
-        values = {n.removeprefix("value/"): raw.pop(n) for n in list(raw) if n.startswith("value/")}
-        scores = values[self.output]
-        classes = [c for aim in aims if (c := aim.resolved(scores)) is not None]
-        if not several:
-            raw = {name: value[0] for name, value in raw.items()}
-        chosen = np.stack(classes) if len(classes) == len(aims) else None
-        return Results(
-            raw,
-            values,
-            chosen if several or chosen is None else chosen[0],
-            several,
-            prepared.blocks,
-            prepared.lowered.shapes,
-            prepared.difference,
-        )
-
-    # ----- checks -----
-
-    def _agree(self, prepared: Prepared, feeds: dict[str, Array]) -> None:
-        """Check once that the lowered model answers as the user's file does."""
-        if prepared.checked or not prepared.lowered.changed:
-            return
-        own = Session(within(self.model.proto, newest()), Device.named("cpu"))
-        inputs = {n: v.astype(self.model.inputs[n].dtype) for n, v in feeds.items()}
-        theirs = dict(zip(own.outputs, own.run(inputs), strict=True))
-        floats = [
-            n
-            for n, v in theirs.items()
-            if getattr(v, "dtype", None) is not None and v.dtype.kind == "f"
-        ]
-        if self.dtype == "float64":
-            ours = evaluate(prepared.lowered.proto, _widened(feeds), floats)
-        else:
-            ours = capture(prepared.lowered.proto, feeds, floats, Device.named("cpu"))
-        worst = max((_difference(ours[n], theirs[n]) for n in floats), default=0.0)
-        if not worst <= AGREEMENT:
-            done = "; ".join(prepared.lowered.changed)
-            raise ModelError(
-                f"{self.model.source}: lowered ({done}) it answers differently by {worst:.2g} "
-                "of its largest output; it cannot be explained faithfully"
-            )
-        prepared.difference, prepared.checked = worst, True
+    # ----- samples together -----
 
     def _together(self, feeds: dict[str, Array]) -> bool:
-        """Whether samples may share a run: a free batch axis that every tensor on the way keeps,
-        and a batch of two that gives what the two give alone."""
-        n = given.batch(feeds)
+        """Whether samples may share a run.
+
+        They may where the batch axis is free, every tensor on the way keeps it, and a batch of two
+        gives what the two give alone.
+        """
         if any(isinstance(i.shape[0], int) for i in self.model.inputs.values() if i.shape):
             return False
-        return self._independent(n, tuple((k, v.shape[1:]) for k, v in feeds.items()), feeds)
-
-    def _independent(self, n: int, key: Any, feeds: dict[str, Array]) -> bool:
+        key = tuple((name, value.shape[1:]) for name, value in feeds.items())
         if key not in self._batchable:
             two = {name: value[[0, -1]] for name, value in feeds.items()}
-            try:
-                pair = self.prepare(two)
-                kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
-                self._batchable[key] = kept and self._same_apart(pair, two)
-            except (ModelError, InputError):  # its inside is made for one sample
-                self._batchable[key] = False
+            pair = self.prepare(two)
+            kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
+            self._batchable[key] = kept and self._same_apart(pair, two)
         return self._batchable[key]
 
-    @cached_property
-    def _batchable(self) -> dict[Any, bool]:
-        return {}
-
     def _same_apart(self, pair: Prepared, two: dict[str, Array]) -> bool:
+        cpu, output = Device.named("cpu"), self.question.output
+        together = self.question.forward(pair.lowered, two, [output], cpu)[output]
         alone = []
         for i in range(2):
             one = given.sample(two, i, 2)
-            alone.append(self._scores(self.prepare(one), one))
-        together, apart = self._scores(pair, two), np.concatenate(alone)
-        return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * np.abs(apart).max()))
-
-    def _scores(self, prepared: Prepared, feeds: dict[str, Array]) -> Array:
-        if self.dtype == "float64":
-            return evaluate(prepared.lowered.proto, _widened(feeds), [self.output])[self.output]
-        found = capture(prepared.lowered.proto, feeds, [self.output], self.device)
-        return _numpy(found[self.output])
+            lowered = self.prepare(one).lowered
+            alone.append(self.question.forward(lowered, one, [output], cpu)[output])
+        apart = np.concatenate(alone)
+        largest = float(np.abs(apart).max())
+        return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * largest))
 
 
 def load(source: str | Path | bytes | onnx.ModelProto | Model) -> Model:
@@ -450,6 +247,9 @@ def explain(
     model: Model | str | Path | bytes | onnx.ModelProto,
     inputs: Any,
     method: str = "score-propagation",
+    *,
+    target: Any = "top",
+    targets: Any = None,
     **options: Any,
 ) -> Explanation:
     """Explain a model's scores on one batch.
@@ -457,61 +257,16 @@ def explain(
     Takes every parameter of :class:`Explainer`; to explain many batches make one of those and call
     it, which prepares the model once.
     """
-    return Explainer(model, method, **options)(inputs)
+    return Explainer(model, method, target=target, targets=targets, **options)(inputs)
 
 
-def _kept(output: str, prepared: Prepared, request: Request) -> list[str]:
-    """The model's own tensors that are returned with the answer."""
-    asked = dict.fromkeys((output, *request.layers))
-    return [name for name in asked if name not in prepared.lowered.constants]
-
-
-def _run(
-    compiled: Compiled, session: Session, given: dict[str, Array], kept: list[str], classes: int
-) -> dict[str, Array]:
-    """Run a compiled graph, the large results written where they will stay."""
-    names = list(dict.fromkeys(name for _, name in compiled.outputs))
-    raw: dict[str, Array] = {}
-    filled: dict[str, Array] = {}
-    for name in names:
-        shape, dtype = compiled.shapes[compiled.outputs[0, name]]
-        raw[name] = np.empty((classes, *shape), dtype)
-        filled |= {compiled.outputs[t, name]: raw[name][t] for t in range(classes)}
-    rest = [name for name in kept if name not in given]
-    values = dict(zip(rest, session.run_into(given, filled, rest), strict=True))
-    values |= {name: given[name] for name in kept if name in given}
-    return raw | {f"value/{name}": value for name, value in values.items()}
-
-
-def _names(lowered: Lowered) -> dict[str, Any]:
-    """Stand-ins where only the graph is asked about."""
-    return {name: None for name in lowered.shapes}
-
-
-def _sample(chosen: Any, i: int, n: int) -> Any:
-    if isinstance(chosen, (list, np.ndarray)) and np.ndim(chosen) >= 1 and len(chosen) == n:
+def _at(chosen: Any, i: int, n: int) -> Any:
+    """A target of ``n`` samples as that of sample ``i``."""
+    if isinstance(chosen, list | np.ndarray) and np.ndim(chosen) >= 1 and len(chosen) == n:
         return np.asarray(chosen)[i : i + 1]
     return chosen
 
 
-def _one_of(what: str, value: str, known: tuple[str, ...]) -> str:
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise MethodError(f"no {what} `{value}`; one of {', '.join(known)}")
-    return value
-
-
-def _widened(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    return {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
-
-
-def _numpy(value: Any) -> Array:
-    return np.asarray(value.get() if hasattr(value, "get") else value)
-
-
-def _difference(ours: Array, theirs: Array) -> float:
-    theirs = theirs.astype(np.float64)
-    return (
-        float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
-        if theirs.size
-        else 0.0
-    )

@@ -1,9 +1,7 @@
 """What an explanation holds, and what can be read off it."""
 
 import importlib.metadata
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,46 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxexplain import transport
-from onnxexplain.errors import MethodError, nearest
+from onnxexplain.errors import MethodError
 from onnxexplain.graph import Model, ReceptiveField, receptive_fields
+from onnxexplain.layers import Layers
 from onnxexplain.methods.answer import Request
+from onnxexplain.results import Results, named
 
 if TYPE_CHECKING:
     from onnxexplain.explainer import Explainer
+    from onnxexplain.prepared import Prepared
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass
-class Results:
-    """Raw arrays by name, T in front where several targets were asked for."""
-
-    raw: dict[str, Array]
-    values: dict[str, Array]
-    target: Array | None
-    several: bool
-    blocks: tuple[str, ...]
-    shapes: dict[str, tuple[int, ...]]
-    difference: float | None = None
-
-    @classmethod
-    def joined(cls, singles: "list[Results]") -> "Results":
-        """Return the results of samples that ran one by one as those of one batch."""
-        first = singles[0]
-        axis = 1 if first.several else 0
-        raw = {n: np.concatenate([s.raw[n] for s in singles], axis) for n in first.raw}
-        values = {n: np.concatenate([s.values[n] for s in singles]) for n in first.values}
-        targets = [s.target for s in singles if s.target is not None]
-        target = np.concatenate(targets, axis) if len(targets) == len(singles) else None
-        return cls(raw, values, target, first.several, first.blocks, first.shapes, first.difference)
-
-    @classmethod
-    def stacked(cls, rows: "list[Results]") -> "Results":
-        """Return the results of several targets, computed one by one, with T in front."""
-        first = rows[0]
-        raw = {n: np.stack([row.raw[n] for row in rows]) for n in first.raw}
-        target = np.stack([row.target for row in rows if row.target is not None])
-        return cls(raw, first.values, target, True, first.blocks, first.shapes, first.difference)
 
 
 class Explanation:
@@ -87,20 +56,20 @@ class Explanation:
         seconds: float,
     ) -> None:
         self._explainer, self._aims, self._results = explainer, aims, results
+        self._question = explainer.question
         self.inputs = inputs
         self.seconds = seconds
         self._spread: dict[str, Array] | None = None
         raw = results.raw
-        self.attributions = _named(raw, "attribution/")
+        self.attributions = named(raw, "attribution/")
         self.target = results.target
         self.score: Array = raw["score"]
         self.logits = results.values[self.output]
-        self.constants = _named(raw, "constants/")
-        shares = self._explainer.method.shares
+        self.constants = named(raw, "constants/")
         self.constant: Array | None = None
         self.residual: Array | None = None
-        if shares:
-            given = sum(_named(raw, "total/").values())
+        if self.shares_out:
+            given = sum(named(raw, "total/").values())
             self.constant = np.asarray(sum(self.constants.values(), np.zeros_like(self.score)))
             rest = self.score - given - self.constant
             self.residual = rest / np.maximum(1, np.abs(self.score))
@@ -115,7 +84,7 @@ class Explanation:
     @property
     def method(self) -> str:
         """The method's name."""
-        return self._explainer.method.name
+        return self._question.method.name
 
     @property
     def options(self) -> dict[str, Any]:
@@ -125,32 +94,32 @@ class Explanation:
     @property
     def model(self) -> Model:
         """The model explained."""
-        return self._explainer.model
+        return self._question.model
 
     @property
     def output(self) -> str:
         """The tensor whose score is explained."""
-        return self._explainer.output
+        return self._question.output
 
     @property
     def labels(self) -> list[str] | None:
         """The names of the classes, where there are any."""
-        return self._explainer.labels
+        return self._question.labels
 
     @property
     def layer(self) -> str | None:
         """The tensor a CAM looked at."""
-        return next(iter(self.attributions)) if self._explainer.method.cam else None
+        return next(iter(self.attributions)) if self._question.method.cam else None
 
     @property
     def difference(self) -> float | None:
         """How far the lowered model is from the file, relative; None where nothing changed."""
-        return self._results.difference
+        return self._prepared.difference
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """The tensors that end a block: convolution or product, normalisation, activation."""
-        return self._results.blocks
+        return self._prepared.blocks
 
     @cached_property
     def versions(self) -> dict[str, str]:
@@ -168,9 +137,14 @@ class Explanation:
     # ----- layers -----
 
     @cached_property
+    def tensors(self) -> tuple[str, ...]:
+        """The float tensors of the user's own graph on the way, input side first."""
+        return self._explainer.tensors(self.inputs)
+
+    @cached_property
     def layers(self) -> "Layers":
         """Any tensor on the way, by name; computed when it is first asked for."""
-        return Layers(self)
+        return Layers(self, self._results)
 
     def more(self, request: Request) -> Results:
         """Compute what was not asked for at first, on the same inputs and targets.
@@ -204,12 +178,28 @@ class Explanation:
         constants
             whether the final map will be drawn.
         """
-        mapped = tuple(n for n in maps if len(self._results.shapes[n]) > 2)
+        mapped = tuple(n for n in maps if len(self.shape_of(n)) > 2)
         results = self.more(Request(tuple(layers), mapped, tuple(statistics), constants, False))
-        for name in dict.fromkeys((*layers, *mapped, *statistics)):
-            self.layers[name]._take(results)
+        self.layers.take(dict.fromkeys((*layers, *mapped, *statistics)), results)
         if constants:
-            self._spread = _named(results.raw, "spread/")
+            self._spread = named(results.raw, "spread/")
+
+    @cached_property
+    def _prepared(self) -> "Prepared":
+        return self._explainer.prepare_one(self.inputs)
+
+    @property
+    def _prior(self) -> str:
+        return getattr(self._question.method, "prior", "gauss")
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether shares and constants add up to the score."""
+        return self._question.method.shares
+
+    def shape_of(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a tensor of the model for one sample, batch axis included."""
+        return self._prepared.lowered.shapes[tensor]
 
     def field_of(self, tensor: str) -> ReceptiveField | None:
         """Return the receptive field of a tensor's units, None where they have none."""
@@ -219,9 +209,8 @@ class Explanation:
     def _fields(self) -> dict[str, ReceptiveField]:
         if self.source is None:
             return {}
-        one = {n: v[:1] if v.ndim else v for n, v in self.inputs.items()}
-        lowered = self._explainer.prepare(one).lowered
-        nominal = getattr(self._explainer.method, "receptive_field", "true") == "nominal"
+        lowered = self._prepared.lowered
+        nominal = getattr(self._question.method, "receptive_field", "true") == "nominal"
         return receptive_fields(lowered.nodes, lowered.shapes, self.source, nominal=nominal)
 
     @property
@@ -241,7 +230,7 @@ class Explanation:
     def to_input(self, tensor: str, values: Array) -> Array:
         """Carry a map [..., h, w] of a tensor to the input [..., H, W], its sum unchanged."""
         sizes = self.sizes
-        prior = getattr(self._explainer.method, "prior", "gauss")
+        prior = self._prior
         return transport.to_input(values, self.field_of(tensor), sizes, prior)
 
     # ----- maps -----
@@ -253,7 +242,7 @@ class Explanation:
         up to the score; ``constants=False`` leaves them out. A CAM is resized to the input,
         bilinearly. A signal gives [N,L], a volume [N,D,H,W], a table [N,F].
         """
-        if self._explainer.method.cam:
+        if self._question.method.cam:
             return self._resized()
         name = next(iter(self.attributions))
         shares = self.attributions[name]
@@ -278,9 +267,7 @@ class Explanation:
         flat = [n for n in self.constants if n not in spread]
         for name in flat:  # behind the flatten: the whole image is what such a unit sees
             column = self.constants[name].reshape(*self.score.shape, *(1,) * len(sizes))
-            total += transport.to_input(
-                column, None, sizes, getattr(self._explainer.method, "prior", "gauss")
-            )
+            total += transport.to_input(column, None, sizes, self._prior)
         return total.astype(np.float32)
 
     def two_sigma(self, deviations: float = 2.0) -> Array:
@@ -303,7 +290,7 @@ class Explanation:
         for name in self.layers.held:
             layer = self.layers[name]
             found[f"score/{name}"] = layer.score
-            if self._explainer.method.shares:
+            if self.shares_out:
                 found[f"constant/{name}"] = layer.constant
         return found
 
@@ -325,133 +312,6 @@ class Explanation:
         buffer = io.BytesIO()
         self.plot().savefig(buffer, format="png", bbox_inches="tight")
         return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What the authors print of a map: its extremes, mean and deviation (with n - 1)."""
-
-    maximum: Array
-    minimum: Array
-    mean: Array
-    deviation: Array
-
-    @classmethod
-    def of(cls, values: Array, axes: int) -> "Statistics":
-        """Return the statistics of arrays whose first ``axes`` axes are samples."""
-        flat = values.reshape(*values.shape[:axes], -1).astype(np.float64)
-        return cls(flat.max(-1), flat.min(-1), flat.mean(-1), flat.std(-1, ddof=1))
-
-
-@dataclass
-class Layer:
-    """One tensor: its activation, its score, the constant of its block, where it looks."""
-
-    name: str
-    _of: Explanation
-    _held: dict[str, Array] = field(default_factory=dict)
-
-    @property
-    def score(self) -> Array:
-        """The share of each unit, or its derivative for gradient methods, in the tensor's shape."""
-        return self._whole("score")
-
-    @property
-    def constant(self) -> Array:
-        """What was born in the block that ends in this tensor, in the tensor's shape."""
-        return self._whole("constant")
-
-    @property
-    def activation(self) -> Array:
-        """The tensor itself."""
-        return self._whole("value")
-
-    @property
-    def statistics(self) -> Statistics:
-        """Maximum, minimum, mean and deviation of the score over the whole tensor, per sample."""
-        if "sum" not in self._held:
-            blocks = self._of.blocks
-            self._of.fetch(statistics=blocks if self.name in blocks else (self.name,))
-        many = math.prod(self._of._results.shapes[self.name][1:])
-        mean = self._held["sum"] / many
-        variance = np.maximum(self._held["squares"] / many - mean**2, 0) * many / max(many - 1, 1)
-        return Statistics(self._held["maximum"], self._held["minimum"], mean, np.sqrt(variance))
-
-    @property
-    def score_map(self) -> Array:
-        """The score summed over channels, [N,h,w]."""
-        return self._map("score")
-
-    @property
-    def constant_map(self) -> Array:
-        """The constant summed over channels, [N,h,w]."""
-        return self._map("constant")
-
-    @property
-    def receptive_field(self) -> ReceptiveField | None:
-        """Size, stride and start of the receptive field, per spatial axis."""
-        return self._of.field_of(self.name)
-
-    def to_input(self, values: Array | None = None) -> Array:
-        """Carry a map of this tensor (its score map by default) to the input [..., H, W]."""
-        return self._of.to_input(self.name, self.score_map if values is None else values)
-
-    def _whole(self, kind: str) -> Array:
-        if kind not in self._held:
-            self._of.fetch(layers=(self.name,))
-        return self._kept(kind)
-
-    def _map(self, kind: str) -> Array:
-        if kind in self._held:
-            return np.asarray(self._held[kind].sum(axis=self._of.score.ndim))
-        if f"{kind}_map" not in self._held:
-            shape = self._of._results.shapes[self.name]
-            if len(shape) < 3:
-                raise MethodError(f"`{self.name}` has no positions to draw (shape {list(shape)})")
-            self._of.fetch(maps=self._of.blocks if self.name in self._of.blocks else (self.name,))
-        return self._kept(f"{kind}_map")
-
-    def _kept(self, kind: str) -> Array:
-        if kind not in self._held:
-            raise MethodError(f"{self._of.method} shares nothing out: `{self.name}` has no {kind}")
-        return self._held[kind]
-
-    def _take(self, results: Results) -> None:
-        if self.name in results.values:
-            self._held["value"] = results.values[self.name]
-        for kind in ("score", "constant", "maximum", "minimum", "sum", "squares"):
-            if f"{kind}/{self.name}" in results.raw:
-                self._held[kind] = results.raw[f"{kind}/{self.name}"]
-            if f"{kind}_map/{self.name}" in results.raw:
-                channel = np.squeeze(results.raw[f"{kind}_map/{self.name}"], self._of.score.ndim)
-                self._held[f"{kind}_map"] = channel
-
-
-class Layers(Mapping[str, Layer]):
-    """Every float tensor of the user's graph on the way, by name."""
-
-    def __init__(self, of: Explanation) -> None:
-        self._of = of
-        self._names = of._explainer.tensors(of.inputs)
-        self._layers: dict[str, Layer] = {}
-        self.held = tuple(_named(of._results.raw, "score/"))
-        for name in self.held:
-            self[name]._take(of._results)
-
-    def __getitem__(self, name: str) -> Layer:
-        if name not in self._names:
-            raise MethodError(f"no tensor `{name}` on the way{nearest(name, self._names)}")
-        return self._layers.setdefault(name, Layer(name, self._of))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _named(raw: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    return {n.removeprefix(prefix): v for n, v in raw.items() if n.startswith(prefix)}
 
 
 def channel_axis(model: Model, name: str, rank: int) -> int:

@@ -20,7 +20,8 @@ Forward = Callable[..., Tensor]
 
 ROLES = frozenset(
     (
-        "linear sum product activation normalisation softmax pooling routing reduction recurrent stop"
+        "linear sum product activation normalisation softmax pooling routing reduction "
+        "recurrent stop"
     ).split()
 )
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
 
 from onnxexplain.errors import ModelError
 from onnxexplain.tensor import Arrays, Window
@@ -33,12 +34,31 @@ class Conv(OpRun):
         return (Arrays(np).conv(x, w, b, window, group or 1),)
 
 
+class MaxPool(AnyMaxPool):
+    """ONNX's own, without its short cut, which mixes up pads that are not symmetric."""
+
+    def _run(  # type: ignore[no-untyped-def, override]
+        self,
+        x,
+        auto_pad=None,
+        ceil_mode=None,
+        dilations=None,
+        kernel_shape=None,
+        pads=None,
+        storage_order=None,
+        strides=None,
+    ):
+        return self._max_pool(  # type: ignore[no-untyped-call]
+            x, auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides
+        )
+
+
 def evaluate(
     proto: onnx.ModelProto, feeds: Mapping[str, Array], tensors: Sequence[str]
 ) -> dict[str, Array]:
     """Run a model on ONNX's reference implementation and return the named tensors."""
     try:
-        evaluator = ReferenceEvaluator(proto, new_ops=[Conv])
+        evaluator = ReferenceEvaluator(proto, new_ops=[Conv, MaxPool])
         found: Any = evaluator.run(None, dict(feeds), intermediate=True)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         line = str(error).strip().splitlines()[0]

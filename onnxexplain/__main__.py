@@ -1,0 +1,5 @@
+"""``python -m onnxexplain``: the command line."""
+
+from onnxexplain.cli import main
+
+main()

@@ -1,0 +1,173 @@
+"""The two engines: the way back as ONNX nodes behind the model, or on captured activations."""
+
+from typing import Any
+
+import numpy as np
+
+from onnxexplain import compiler
+from onnxexplain.compiler import Compiled
+from onnxexplain.methods.answer import Request, answer
+from onnxexplain.prepared import Prepared, Question
+from onnxexplain.results import Results
+from onnxexplain.runtime import Device, Session
+from onnxexplain.runtime.capture import cupy, on_gpu
+from onnxexplain.target import Aim, read
+from onnxexplain.tensor import Arrays, Symbol, Tape
+
+Array = np.ndarray[Any, Any]
+
+SESSIONS = 8
+"""Compiled sessions kept per input shape; the oldest goes first."""
+
+
+def compiled(
+    question: Question,
+    prepared: Prepared,
+    feeds: dict[str, Array],
+    target: Any,
+    targets: Any,
+    request: Request,
+) -> Results:
+    """Run prediction and explanation as one ONNX graph."""
+    shape = prepared.lowered.shapes[question.output]
+    aims = read(target, targets, question.against, shape, question.labels)
+    seeded = any(aim.seed is not None for aim in aims)
+    graph, session = _session(question, prepared, len(aims), seeded, request)
+    inputs = dict(feeds)
+    if seeded:
+        inputs[compiler.SEED] = _seeds(question, prepared, feeds, aims)
+    else:
+        inputs[compiler.TARGET] = np.stack([c for aim in aims if (c := aim.classes) is not None])
+    kept = _kept(question, prepared, request)
+    raw, values = _run(graph, session, inputs, kept, len(aims))
+    return _results(question, raw, values, aims, several=targets is not None)
+
+
+def eager(
+    question: Question,
+    prepared: Prepared,
+    feeds: dict[str, Array],
+    target: Any,
+    targets: Any,
+    request: Request,
+) -> Results:
+    """Run the rules on arrays, NumPy's on the CPU and CuPy's on CUDA."""
+    values = _values(question, prepared, feeds)
+    xp = Arrays(cupy() if question.device.kind == "cuda" else np, question.ties)
+    scores = _numpy(values[question.output])
+    aims = read(target, targets, question.against, scores.shape, question.labels)
+    rows: dict[str, list[Array]] = {}
+    for aim in aims:
+        seed = xp.module.asarray(aim.seeds(scores))
+        way = prepared.way(values, xp, question.output, seed)
+        for name, value in answer(way, question.method, request):
+            rows.setdefault(name, []).append(_numpy(value))
+    raw = {name: np.stack(parts) for name, parts in rows.items()}
+    kept = {name: _numpy(values[name]) for name in _kept(question, prepared, request)}
+    return _results(question, raw, kept, aims, several=targets is not None)
+
+
+# ----- Compiled -----
+
+
+def _session(
+    question: Question, prepared: Prepared, classes: int, seeded: bool, request: Request
+) -> tuple[Compiled, Session]:
+    """Return the graph for so many classes and this request, compiled when it is first needed."""
+    key = (classes, seeded, request)
+    with prepared.lock:
+        if key not in prepared.sessions:
+            graph = _compile(question, prepared, classes, seeded, request)
+            session = Session(graph.proto, question.device)
+            while len(prepared.sessions) >= SESSIONS:
+                prepared.sessions.pop(next(iter(prepared.sessions)))
+            prepared.sessions[key] = graph, session
+        return prepared.sessions[key]
+
+
+def _compile(
+    question: Question, prepared: Prepared, classes: int, seeded: bool, request: Request
+) -> Compiled:
+    def write(tape: Tape, values: dict[str, Symbol], seed: Symbol) -> Any:
+        way = prepared.way(values, tape, question.output, seed)
+        return answer(way, question.method, request)
+
+    return compiler.compile_graph(
+        prepared.lowered,
+        question.output,
+        write,
+        classes=classes,
+        seeded=seeded,
+        blocked=question.device.kind == "cpu",
+        ties=question.ties,
+        kept=_kept(question, prepared, request)[1:],
+    )
+
+
+def _run(
+    graph: Compiled, session: Session, inputs: dict[str, Array], kept: list[str], classes: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Run a compiled graph, each result written where it will stay."""
+    raw: dict[str, Array] = {}
+    filled: dict[str, Array] = {}
+    for name in dict.fromkeys(name for _, name in graph.outputs):
+        shape, dtype = graph.shapes[graph.outputs[0, name]]
+        raw[name] = np.empty((classes, *shape), dtype)
+        filled |= {graph.outputs[t, name]: raw[name][t] for t in range(classes)}
+    rest = [name for name in kept if name not in inputs]
+    values = dict(zip(rest, session.run_into(inputs, filled, rest), strict=True))
+    return raw, values | {name: inputs[name] for name in kept if name in inputs}
+
+
+def _seeds(
+    question: Question, prepared: Prepared, feeds: dict[str, Array], aims: list[Aim]
+) -> Array:
+    """Return one linear combination of the output per aim."""
+    output = question.output
+    scores: Array = np.zeros(prepared.lowered.shapes[output], np.float32)
+    if any(aim.undecided for aim in aims):
+        scores = question.forward(prepared.lowered, feeds, [output], Device.named("cpu"))[output]
+    return np.stack([aim.seeds(scores) for aim in aims])
+
+
+# ----- Eager -----
+
+
+def _values(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, Any]:
+    """Return every tensor that the way back may read."""
+    lowered = prepared.lowered
+    read = {t for node in prepared.nodes for t in (*node.inputs, *node.outputs) if t}
+    read |= {question.output, *prepared.wrt}
+    constants = {name: lowered.constants[name] for name in read & set(lowered.constants)}
+    found = question.forward(lowered, feeds, sorted(read - set(constants)), question.device)
+    return found | (on_gpu(constants) if question.device.kind == "cuda" else constants)
+
+
+# ----- Both -----
+
+
+def _kept(question: Question, prepared: Prepared, request: Request) -> list[str]:
+    """The model's own tensors that are returned with the answer; the scores come first."""
+    asked = dict.fromkeys((question.output, *request.layers))
+    return [name for name in asked if name not in prepared.lowered.constants]
+
+
+def _results(
+    question: Question,
+    raw: dict[str, Array],
+    values: dict[str, Array],
+    aims: list[Aim],
+    *,
+    several: bool,
+) -> Results:
+    scores = values[question.output]
+    classes = [c for aim in aims if (c := aim.resolved(scores)) is not None]
+    chosen = np.stack(classes) if len(classes) == len(aims) else None
+    if several:
+        return Results(raw, values, chosen, several)
+    raw = {name: value[0] for name, value in raw.items()}
+    return Results(raw, values, None if chosen is None else chosen[0], several)
+
+
+def _numpy(value: Any) -> Array:
+    return np.asarray(value.get() if hasattr(value, "get") else value)

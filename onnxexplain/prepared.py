@@ -1,0 +1,116 @@
+"""A model made ready for one shape of its inputs: lowered, the way through it found, checked."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnxexplain.compiler import Compiled
+from onnxexplain.errors import ModelError
+from onnxexplain.graph import Lowered, Model, Node, lower, within
+from onnxexplain.methods import Method, Way, way
+from onnxexplain.methods.account import blocks
+from onnxexplain.runtime import Device, Session, capture, evaluate, newest, run_once
+
+Array = np.ndarray[Any, Any]
+
+AGREEMENT = 1e-2
+"""How far the lowered model may be from the user's file, relative to its largest output."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an explainer was made to answer."""
+
+    model: Model
+    method: Method
+    output: str
+    wrt: Sequence[str] | None
+    layer: str | None
+    labels: list[str] | None
+    against: Any
+    dtype: str
+    device: Device
+
+    @property
+    def ties(self) -> str:
+        """Who wins among equal elements of a max pool's window."""
+        return getattr(self.method, "ties", "first")
+
+    def forward(
+        self, lowered: Lowered, feeds: dict[str, Array], tensors: Sequence[str], device: Device
+    ) -> dict[str, Any]:
+        """Return tensors of the lowered model, in the question's dtype."""
+        if self.dtype == "float64":
+            wide = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
+            return evaluate(lowered.proto, wide, tensors)
+        return capture(lowered.proto, feeds, tensors, device)
+
+
+@dataclass
+class Prepared:
+    """The model lowered for one shape of its inputs, and the way through it."""
+
+    lowered: Lowered
+    nodes: tuple[Node, ...]
+    moving: frozenset[str]
+    wrt: tuple[str, ...]
+    layer: str | None
+    blocks: tuple[str, ...] = ()
+    sessions: dict[Any, tuple[Compiled, Session]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    difference: float | None = None
+    """How far the lowered model was from the user's file; None before it was checked."""
+
+    def way(self, values: Any, xp: Any, output: str, seed: Any) -> Way:
+        """Return the way back over the given values."""
+        return Way(xp, self.nodes, values, self.moving, self.wrt, output, seed, self.layer)
+
+
+def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
+    """Lower the model for inputs of the given sizes and find the way through it."""
+    model = question.model
+    lowered = lower(model.proto, sizes, run_once, question.dtype, newest())
+    path = way.find(lowered, model, question.output, question.wrt)
+    layer = None
+    if question.method.cam:
+        layer = way.cam_layer(lowered, path, question.layer, question.output)
+    prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer)
+    names = dict.fromkeys(lowered.shapes)  # the graph alone is asked: no value is looked at
+    prepared.blocks = blocks(prepared.way(names, None, question.output, None))
+    return prepared
+
+
+def agree(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> None:
+    """Check, once, that the lowered model answers as the user's file does.
+
+    Raises
+    ------
+    ModelError
+        if it does not: an explanation of it would not be one of the file.
+    """
+    changed = prepared.lowered.changed
+    if prepared.difference is not None or not changed:
+        return
+    model, cpu = question.model, Device.named("cpu")
+    own = Session(within(model.proto, newest()), cpu)
+    inputs = {n: v.astype(model.inputs[n].dtype) for n, v in feeds.items()}
+    answers = dict(zip(own.outputs, own.run(inputs), strict=True))
+    theirs = {n: v for n, v in answers.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+    ours = question.forward(prepared.lowered, feeds, list(theirs), cpu)
+    worst = max((_difference(ours[n], theirs[n]) for n in theirs), default=0.0)
+    if not worst <= AGREEMENT:
+        raise ModelError(
+            f"{model.source}: lowered ({'; '.join(changed)}) it answers differently by {worst:.2g} "
+            "of its largest output; it cannot be explained faithfully"
+        )
+    prepared.difference = worst
+
+
+def _difference(ours: Array, theirs: Array) -> float:
+    if not theirs.size:
+        return 0.0
+    theirs = theirs.astype(np.float64)
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
