@@ -11,7 +11,7 @@ import onnx
 
 from onnxexplain import engines, graph
 from onnxexplain import feeds as given
-from onnxexplain.errors import MethodError, nearest
+from onnxexplain.errors import InputError, MethodError, ModelError, nearest
 from onnxexplain.explanation import Explanation
 from onnxexplain.graph import Model
 from onnxexplain.methods import make, way
@@ -212,9 +212,12 @@ class Explainer:
         key = tuple((name, value.shape[1:]) for name, value in feeds.items())
         if key not in self._batchable:
             two = {name: value[[0, -1]] for name, value in feeds.items()}
-            pair = self.prepare(two)
-            kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
-            self._batchable[key] = kept and self._same_apart(pair, two)
+            try:
+                pair = self.prepare(two)
+                kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
+                self._batchable[key] = kept and self._same_apart(pair, two)
+            except (ModelError, InputError):  # the inside of the model is made for one sample
+                self._batchable[key] = False
         return self._batchable[key]
 
     def _same_apart(self, pair: Prepared, two: dict[str, Array]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnxexplain.errors import InputError
 from onnxexplain.recipe import Recipe
@@ -122,7 +122,7 @@ def _as_input_error(path: Path, most: int) -> Iterator[None]:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: a folder, not an image") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(f"{path}: not an image that Pillow knows, nor .npy or .npz") from error
     except MemoryError as error:
         raise InputError(f"{path}: too large for the memory") from error
@@ -158,7 +158,7 @@ def prepare(image: Image.Image, recipe: Recipe, info: "ValueInfo | None" = None)
         pixels = pixels[..., ::-1]
     values = pixels * np.float32(recipe.scale / 255)
     values = values.reshape(*values.shape[:2], -1)
-    values = (values - np.float32(recipe.mean)) / np.float32(recipe.std)
+    values = (values - _floats(recipe.mean)) / _floats(recipe.std)
     if recipe.layout == "NCHW":
         values = values.transpose(2, 0, 1)
     elif recipe.layout == "NHW":
@@ -167,6 +167,10 @@ def prepare(image: Image.Image, recipe: Recipe, info: "ValueInfo | None" = None)
     if info is not None and np.dtype(_dtype(info)).kind in "iu":
         values = values.round().astype(info.dtype)
     return Picture(values, np.asarray(cut.convert("RGB")), photo, box, recipe)
+
+
+def _floats(numbers: tuple[float, ...]) -> Array:
+    return np.asarray(numbers, np.float32)
 
 
 def _dtype(info: "ValueInfo") -> str:
@@ -207,7 +211,7 @@ def as_photograph(values: Array, channels_last: bool, record: dict[str, Any] | N
     pixels = pixels.astype(np.float32)
     if record is not None:
         recipe = Recipe.read(record, "preprocessing")
-        pixels = (pixels * np.float32(recipe.std) + np.float32(recipe.mean)) / recipe.scale
+        pixels = (pixels * _floats(recipe.std) + _floats(recipe.mean)) / recipe.scale
         if recipe.channels == "bgr":
             pixels = pixels[..., ::-1]
     else:

@@ -214,18 +214,19 @@ def _draw(axes: Any, panel: Panel, scale: Scale | None) -> None:
 def _colour_bar(figure: "Figure", plan: _Plan, scale: Scale, point: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import ScalarFormatter
 
     x, y = plan.width - plan.bar, plan.top + plan.title
     height = plan.panel[1] if plan.rows == 1 else plan.height - y - plan.gap
     axes = figure.add_axes(plan.rectangle(x, y, round(plan.font * 0.9), height))
     colours_of = ScalarMappable(Normalize(scale.low, scale.high), scale.cmap)
-    bar = figure.colorbar(colours_of, cax=axes)
+    written = ScalarFormatter()
+    written.set_powerlimits((-3, 4))
+    bar = figure.colorbar(colours_of, cax=axes, format=written)
     bar.ax.tick_params(labelsize=point * 0.85)
-    bar.formatter.set_powerlimits((-3, 4))
     bar.ax.yaxis.set_offset_position("right")
-    bar.ax.yaxis.get_offset_text().set_size(point * 0.85)
+    bar.ax.yaxis.get_offset_text().set_fontsize(point * 0.85)
     bar.set_label(scale.label, size=point * 0.9)
-    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
 
 
 def _wrapped(text: str, width: float, font: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from onnxexplain.image import Picture
-from onnxexplain.panels import DPI, Panel, Scale, colours, png, sheet
+from onnxexplain.panels import DPI, Panel, Scale, colours, png, sheet, signed_limit
 from onnxexplain.view import View
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "marked",
     "png",
     "sheet",
+    "spotted",
     "two_sigma_figure",
 ]
 
@@ -61,7 +62,7 @@ def explanation_figure(
     images = image if isinstance(image, (list, tuple)) else [image] * count
     views = [View(e, i, images[i], truth) for i in range(min(count, MOST_SAMPLES))]
     if not views[0].has_positions:
-        return _bars([v.maps for v in views][0], views[0])
+        return _bars(views[0].maps, views[0])
     rows = [_panels(view) for view in views]
     maps = [p.values for row in rows for p in row if not p.photograph]
     if views[0].cam:
@@ -108,13 +109,21 @@ def _panels(view: View) -> list[Panel]:
     panels = [
         *first,
         Panel(shares[0], f"shares of the pixels\nsum {_sum(shares[0])}"),
-        Panel(constants[0], f"constants of all layers\nsum {_sum(constants[0])}"),
+        _strengthened(constants[0], view.maps[0]),
         Panel(view.maps[0], f"total: {titles[0]}"),
     ]
     if photograph is not None:
         over = marked(photograph, view.two_sigma()[0])
         panels.append(Panel(over, "total above two deviations\nmarked on the photograph"))
     return panels
+
+
+def _strengthened(constants: Array, total: Array) -> Panel:
+    """The constants; where they are too faint for the common scale, as many times as strong."""
+    ratio = signed_limit([total]) / signed_limit([constants])
+    times = 10 ** int(np.log10(ratio)) if ratio > 10 and constants.any() else 1
+    more = "" if times == 1 else f", drawn x {times:,}"
+    return Panel(constants * times, f"constants of all layers\nsum {_sum(constants)}{more}")
 
 
 def _seen(view: View) -> str:
@@ -167,6 +176,13 @@ def marked(photograph: Array, where: Array) -> Array:
     return np.asarray(out.round().astype(np.uint8))
 
 
+def spotted(photograph: Array, where: Array) -> Array:
+    """Return a photograph that is dark but where the map is."""
+    out = photograph.copy()
+    out[~where] = (0.3 * photograph[~where]).astype(np.uint8)
+    return out
+
+
 def two_sigma_figure(view: View, deviations: float = 2.0) -> "Figure":
     """Return the leading class's binary map, and the photograph with it."""
     k = view.leading
@@ -213,9 +229,7 @@ def layer_figure(
     ``score`` and ``constant`` are [T,H,W] in input space; each row has the scale of its own, for
     constants are smaller by far, so they are told apart by two figures in one.
     """
-    panels = [
-        Panel(m, f"{name}\nsum {_sum(m)}") for m, name in zip(score, view.names, strict=True)
-    ]
+    panels = [Panel(m, f"{name}\nsum {_sum(m)}") for m, name in zip(score, view.names, strict=True)]
     rows = [sheet(panels, Scale.signed(list(score), cmap, "score"), f"{title}: its score")]
     if constant is not None:
         panels = [

@@ -169,6 +169,36 @@ class View:
         """Whether it is a map of a layer, to be laid over the image."""
         return self.e.layer is not None
 
+    # ----- layers -----
+
+    def blocks(self) -> list[str]:
+        """Return the tensors with positions that end a block, input side first."""
+        return [n for n in self.e.blocks if self._positions(n) > 1 and self.e.field_of(n)]
+
+    def _positions(self, tensor: str) -> int:
+        shape = self.e.shape_of(tensor)
+        return int(np.prod(shape[2:])) if len(shape) == 4 else 0
+
+    def features(self) -> str | None:
+        """Return the tensor that the last product reads, where it has one value per feature."""
+        makers = {t: node for node in self.e.model.nodes for t in node.outputs}
+        known = set(self.e.layers)
+        tensor: str | None = self.e.output
+        while tensor is not None and (node := makers.get(tensor)) is not None:
+            before = next((t for t in node.inputs if t in known), None)
+            if node.op_type in ("Gemm", "MatMul") and before is not None:
+                shape = self.e.shape_of(before)
+                return before if shape[1] == np.prod(shape[1:]) and shape[1] > 1 else None
+            if node.op_type in ("Conv", "ConvTranspose"):
+                return None
+            tensor = before
+        return None
+
+    def unit_scores(self, tensor: str) -> Array:
+        """Return the score of every feature, [T,F]."""
+        scores = self.pick(self.e.layers[tensor].score)
+        return np.asarray(scores.reshape(len(scores), -1))
+
 
 def _matching(image: Array, sizes: tuple[int, ...]) -> Array:
     """Return an image as uint8 RGB of the input's size."""

@@ -112,3 +112,25 @@ def flat(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.input.extend(inputs)
     graph.output.append(helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, None]))
     return proto
+
+
+def dr_weights(seed: int = 0, width: int = 2, classes: int = 5) -> dict[str, Array]:
+    """Return random weights of the DR network, every layer ``width`` channels wide."""
+    from onnxexplain.dr import LAYERS
+
+    rng = np.random.default_rng(seed)
+    found: dict[str, Array] = {}
+    inner = 3
+    for layer in LAYERS:
+        side = 2 if layer == "rf637" else 3
+        scale = (2 / (inner * side * side)) ** 0.5
+        found[f"{layer}.conv.weight"] = scale * rng.standard_normal((width, inner, side, side))
+        found[f"{layer}.conv.bias"] = 0.1 * rng.standard_normal(width)
+        found[f"{layer}.bn.weight"] = rng.uniform(0.5, 1.5, width)
+        found[f"{layer}.bn.bias"] = 0.3 + 0.1 * rng.standard_normal(width)
+        found[f"{layer}.bn.running_mean"] = 0.1 * rng.standard_normal(width)
+        found[f"{layer}.bn.running_var"] = rng.uniform(0.5, 1.5, width)
+        inner = width
+    found["lc.weight"] = rng.standard_normal((classes, width))
+    found["lc.bias"] = rng.standard_normal(classes)
+    return {name: value.astype(np.float32) for name, value in found.items()}

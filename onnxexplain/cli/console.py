@@ -25,7 +25,7 @@ class Failure(typer.Exit):
         self.code = code
 
 
-class NotThere(InputError):
+class MissingFileError(InputError):
     """A file named on the command line does not exist."""
 
 
@@ -34,7 +34,7 @@ def existing(path: Path) -> Path:
 
     Raises
     ------
-    NotThere
+    MissingFileError
         otherwise, with the nearest names in that folder.
     """
     if path.exists():
@@ -45,7 +45,7 @@ def existing(path: Path) -> Path:
         beside = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
     except OSError:
         beside = []
-    raise NotThere(f"{path}: no such file{nearest(path.name, sorted(beside))}")
+    raise MissingFileError(f"{path}: no such file{nearest(path.name, sorted(beside))}")
 
 
 def told(command: Callable[P, R]) -> Callable[P, R]:
@@ -67,7 +67,7 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
 
 def complain(error: Exception) -> int:
     """Print an error as one line and return the exit code that belongs to it."""
-    code = 2 if isinstance(error, (MethodError, NotThere)) else 1
+    code = 2 if isinstance(error, (MethodError, MissingFileError)) else 1
     if isinstance(error, OnnxExplainError):
         text = str(error)
     elif isinstance(error, MemoryError):

@@ -111,9 +111,7 @@ Preprocess = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(
-        metavar="N|HxW", help="The size that the model takes.", rich_help_panel=_PANEL
-    ),
+    typer.Option(metavar="N|HxW", help="The size that the model takes.", rich_help_panel=_PANEL),
 ]
 Resize = Annotated[
     bool | None,

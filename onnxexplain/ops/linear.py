@@ -18,10 +18,11 @@ def _gemm(xp, x, w, b=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
 
 def _gemm_offset(xp, y, a, b, c=None, *, varies, alpha=1.0, beta=1.0, transA=0, transB=0):
     held = None if c is None or varies[2] else beta * c
-    if not (varies[0] and varies[1]):
+    if varies[0] != varies[1]:
         return held
     product = y if c is None else y - beta * c
-    return -product if held is None else held - product
+    product = -product if varies[0] else product
+    return product if held is None else product + held
 
 
 @operator("Gemm", role="linear", offset=_gemm_offset, forward=_gemm, weight=1, bias=2)

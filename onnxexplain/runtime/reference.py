@@ -1,5 +1,6 @@
 """The model in float64, which no provider runs whole: ONNX's own reference, with a faster Conv."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,11 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
+from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
 from onnxexplain.errors import ModelError
 from onnxexplain.tensor import Arrays, Window
+from onnxexplain.tensor.arrays import window_counts
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +38,7 @@ class Conv(OpRun):
 
 
 class MaxPool(AnyMaxPool):
-    """ONNX's own, without its short cut, which mixes up pads that are not symmetric."""
+    """Pooling over a view of all windows; ONNX's own mixes up pads that are not symmetric."""
 
     def _run(  # type: ignore[no-untyped-def, override]
         self,
@@ -48,9 +51,65 @@ class MaxPool(AnyMaxPool):
         storage_order=None,
         strides=None,
     ):
-        return self._max_pool(  # type: ignore[no-untyped-call]
-            x, auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides
-        )
+        if len(self.onnx_node.output) > 1:  # with indices
+            return self._max_pool(  # type: ignore[no-untyped-call]
+                x, auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides
+            )
+        window = Window.of(kernel_shape, strides, dilations, pads)
+        seen = _windows(x, window, bool(ceil_mode), -np.inf)
+        return (seen.max(axis=tuple(range(-window.rank, 0))),)
+
+
+class AveragePool(OpRun):
+    """Pooling over a view of all windows; ONNX's own loses a window that starts in the padding."""
+
+    def _run(  # type: ignore[no-untyped-def]
+        self,
+        x,
+        auto_pad=None,
+        ceil_mode=None,
+        count_include_pad=None,
+        dilations=None,
+        kernel_shape=None,
+        pads=None,
+        strides=None,
+    ):
+        window = Window.of(kernel_shape, strides, dilations, pads)
+        seen = _windows(x, window, bool(ceil_mode), 0.0)
+        sizes = seen.shape[2 : 2 + window.rank]
+        counts = window_counts(x.shape[2:], sizes, window, bool(count_include_pad))
+        total = seen.sum(axis=tuple(range(-window.rank, 0)))
+        divisor = functools.reduce(np.multiply.outer, map(np.asarray, counts))
+        return (total / divisor.astype(x.dtype),)
+
+
+def _windows(x: Array, window: Window, ceil: bool, fill: float) -> Array:
+    """Return a view [N,C,*positions,*kernel] of every window, what lies outside being ``fill``."""
+    rank, reach, strides = window.rank, window.reach, window.strides
+    spare = []
+    for axis, n in enumerate(x.shape[2:]):
+        begin, end = window.pads[axis], window.pads[rank + axis]
+        steps, left = divmod(n + begin + end - reach[axis], strides[axis])
+        if ceil and left and (steps + 1) * strides[axis] < n + begin:
+            end += strides[axis] - left
+        spare.append((begin, end))
+    padded = np.pad(x, [(0, 0), (0, 0), *spare], constant_values=fill)
+    axes = tuple(range(2, 2 + rank))
+    view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
+    every = (1, 1, *strides, *window.dilations)
+    return view[tuple(slice(None, None, step) for step in every)]
+
+
+class Pad(AnyPad):
+    """ONNX's own, which knows nothing of negative pads: they crop."""
+
+    def _run(self, data, pads, constant_value=None, axes=None, mode=None):  # type: ignore[no-untyped-def, override]
+        places = range(data.ndim) if axes is None else axes
+        cut = [slice(None)] * data.ndim
+        for i, axis in enumerate(places):
+            begin, end = min(pads[i], 0), min(pads[len(places) + i], 0)
+            cut[axis] = slice(-begin, data.shape[axis] + end)
+        return super()._run(data[tuple(cut)], np.maximum(pads, 0), constant_value, axes, mode)
 
 
 def evaluate(
@@ -58,7 +117,7 @@ def evaluate(
 ) -> dict[str, Array]:
     """Run a model on ONNX's reference implementation and return the named tensors."""
     try:
-        evaluator = ReferenceEvaluator(proto, new_ops=[Conv, MaxPool])
+        evaluator = ReferenceEvaluator(proto, new_ops=[Conv, MaxPool, AveragePool, Pad])
         found: Any = evaluator.run(None, dict(feeds), intermediate=True)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         line = str(error).strip().splitlines()[0]

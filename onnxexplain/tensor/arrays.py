@@ -12,7 +12,7 @@ from onnxexplain.tensor.namespace import Tensor, Window
 _WORDS = frozenset(
     (
         "abs exp log sqrt tanh sign square maximum minimum where matmul permute_dims zeros_like "
-        "ones_like expand_dims mean"
+        "ones_like expand_dims"
     ).split()
 )
 
@@ -43,6 +43,9 @@ class Arrays:
 
     def min(self, x: Tensor, /, *, axis: Any, keepdims: bool = False) -> Tensor:
         return self.module.min(x, axis=_axes(axis), keepdims=keepdims)
+
+    def mean(self, x: Tensor, /, *, axis: Any, keepdims: bool = False) -> Tensor:
+        return self.module.mean(x, axis=_axes(axis), keepdims=keepdims)
 
     def sum(self, x: Tensor, /, *, axis: Any, keepdims: bool = False) -> Tensor:
         return self.module.sum(x, axis=_axes(axis), keepdims=keepdims, dtype=x.dtype)

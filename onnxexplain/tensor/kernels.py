@@ -378,7 +378,7 @@ def average_pool_like(
 ) -> Symbol:
     """Give every element of each window an equal part."""
     sizes, rank = g.shape[2:], window.rank
-    if all(n == k for n, k in zip(x.shape[2:], window.kernel, strict=True)) and set(sizes) == {1}:
+    if window.kernel == x.shape[2:] and set(window.dilations) == {1} and not any(window.pads):
         return tape.late(x.shape, g.dtype, Folded(g * (1 / math.prod(window.kernel)), 1.0))
     counts = window_counts(x.shape[2:], sizes, window, count_include_pad)
     divisor = np.array([math.prod(c) for c in itertools.product(*counts)]).reshape(sizes)

@@ -1,0 +1,125 @@
+"""Where the files of each explanation go, and what is in them."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxexplain.errors import InputError
+
+if TYPE_CHECKING:
+    from onnxexplain import Explanation
+    from onnxexplain.cli.given import Given
+
+SUFFIXES = (".npz", ".png", ".json", ".gif", ".html")
+
+
+def stems(inputs: Iterable[Path], folder: Path, precious: Iterable[Path]) -> list[str]:
+    """Return a name for the files of every input.
+
+    It is the input's own, with a number where two would be the same, or where a file that was read
+    (``precious``) would be written over.
+    """
+    kept = {path.resolve() for path in precious}
+    taken: set[str] = set()
+    names = []
+    for path in inputs:
+        name, number = path.stem, 1
+        while name.lower() in taken or _hits(folder, name, kept):
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _hits(folder: Path, name: str, kept: set[Path]) -> bool:
+    return any((folder / f"{name}{suffix}").resolve() in kept for suffix in SUFFIXES)
+
+
+def ready(folder: Path) -> Path:
+    """Make the folder, and see that it can be written to, before anything long is computed.
+
+    Raises
+    ------
+    InputError
+        if it cannot.
+    """
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
+    return folder
+
+
+def contents(
+    e: "Explanation",
+    given: "Given",
+    truth: int | None,
+    cmap: str | None,
+    report: bool,
+    tell: Callable[[str], None],
+) -> dict[str, bytes]:
+    """Return the files of one explanation by suffix: arrays, picture, record, and what was asked.
+
+    All of them are made before any is written.
+    """
+    from onnxexplain import plot, save
+    from onnxexplain.cli.console import to_json
+    from onnxexplain.view import View
+
+    view = View(e, 0, given.picture, truth)
+    if report:
+        from onnxexplain.report import ahead
+
+        ahead(view)
+    made = {".npz": save.npz(e.arrays())}
+    tell("drawing")
+    pictures = given.picture if e.score.shape[-1] == 1 else None
+    made[".png"] = plot.png(plot.explanation_figure(e, pictures, cmap, truth))
+    if view.whole and view.has_positions and view.photograph is not None:
+        made[".gif"] = plot.blinking(view.photograph, view.two_sigma()[view.leading])
+    if report:
+        from onnxexplain.report import page
+
+        made[".html"] = page(view, cmap, tell).encode()
+    preprocess = given.picture.record() if given.picture else None
+    record = save.record(e, preprocess) | {"input": str(given.path), "truth": truth}
+    made[".json"] = to_json(record).encode()
+    return made
+
+
+def write(folder: Path, stem: str, made: dict[str, bytes]) -> list[Path]:
+    """Write the files of one explanation, each whole or not at all."""
+    from onnxexplain.save import write_whole
+
+    paths = []
+    for suffix, content in made.items():
+        write_whole(folder / f"{stem}{suffix}", content)
+        paths.append(folder / f"{stem}{suffix}")
+    return paths
+
+
+def line(e: "Explanation", stem: str, folder: Path, made: Iterable[str]) -> str:
+    """Say in one line what came out and where it lies."""
+    from onnxexplain.view import View
+
+    view = View(e)
+    which = f"{view.names[view.leading]}, score {view.scores[view.leading]:.5g}"
+    rest = view.residuals()
+    if rest:
+        which += f", residual {abs(rest[view.leading]):.0e}"
+    return f"{stem}: {which} -> {folder / stem}{{{','.join(sorted(made))}}}"
+
+
+def summary(e: "Explanation", given: "Given", paths: list[Path]) -> dict[str, Any]:
+    """Return the same for machines."""
+    from onnxexplain import save
+
+    record = save.record(e, given.picture.record() if given.picture else None)
+    short = ("method", "target", "label", "output", "logits", "score", "constant", "residual")
+    kept = {key: record[key] for key in (*short, "seconds")}
+    return {"input": str(given.path), **kept, "files": [str(path) for path in paths]}
