@@ -93,15 +93,27 @@ def _aim(
         return Aim(np.full(n, TOP if target == "top" else _index(target, labels), np.int64))
     if isinstance(target, tuple):
         return Aim(None, _element(target, shape))
-    array = np.asarray(target)
+    try:
+        array = np.asarray(target)
+    except ValueError as error:  # rows of unlike length
+        raise MethodError(f"target {_said(target)} is no array") from error
     if array.dtype.kind in "iu" and array.shape in ((), (n,)):
         _check_range(array, classes)
         return Aim(np.broadcast_to(array.astype(np.int64), (n,)).copy())
-    if array.dtype.kind == "f" and array.shape == tuple(shape):
-        return Aim(None, array.astype(np.float32))
+    if array.dtype.kind == "f" and array.shape in (tuple(shape), _trimmed(shape)):
+        if not np.isfinite(array).all():
+            raise MethodError("the target, a combination of the output, holds NaN or infinities")
+        return Aim(None, array.astype(np.float32).reshape(tuple(shape)))
     raise MethodError(
-        f"target {target!r} is no class, label, element or combination of an output {list(shape)}"
+        f"target {_said(target)} is no class, label, element or combination "
+        f"of an output {list(shape)}"
     )
+
+
+def _said(target: Any) -> str:
+    if isinstance(target, np.ndarray):
+        return f"of shape {list(target.shape)} and dtype {target.dtype}"
+    return f"`{' '.join(str(target).split())[:60]}`"
 
 
 def _check_range(array: Array, classes: int) -> None:
@@ -119,9 +131,17 @@ def _index(label: str, labels: Sequence[str] | None) -> int:
 
 
 def _element(index: tuple[Any, ...], shape: Sequence[int]) -> Array:
-    inner = tuple(shape[1:])
+    inner = _trimmed(shape)[1:]
     if len(index) != len(inner) or not all(-n <= i < n for i, n in zip(index, inner, strict=True)):
         raise MethodError(f"target {index} is no element of an output {list(inner)} per sample")
-    seed = np.zeros(tuple(shape), np.float32)
+    seed = np.zeros(_trimmed(shape), np.float32)
     seed[(slice(None), *index)] = 1
-    return seed
+    return seed.reshape(tuple(shape))
+
+
+def _trimmed(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its trailing axes of length 1, the batch axis kept."""
+    kept = list(shape)
+    while len(kept) > 1 and kept[-1] == 1:
+        kept.pop()
+    return tuple(kept)
