@@ -95,7 +95,7 @@ def read_weights(path: str | Path) -> dict[str, Array]:
         raise InputError(f"{path}: no such file")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 return dict(held)
         if path.suffix == ".safetensors":
             from safetensors.numpy import load_file

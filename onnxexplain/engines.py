@@ -77,7 +77,11 @@ def _session(
     key = (classes, seeded, request)
     with prepared.lock:
         if key not in prepared.sessions:
-            graph = _compile(question, prepared, classes, seeded, request)
+            try:
+                graph = _compile(question, prepared, classes, seeded, request)
+            except (ValueError, TypeError, IndexError):
+                Session(prepared.lowered.proto, question.device)  # says so if the file is at fault
+                raise
             session = Session(graph.proto, question.device)
             while len(prepared.sessions) >= SESSIONS:
                 prepared.sessions.pop(next(iter(prepared.sessions)))

@@ -17,6 +17,10 @@ from collections.abc import Iterable
 class OnnxExplainError(Exception):
     """Every error that this package raises on purpose."""
 
+    def __init__(self, message: str = "") -> None:
+        # A name out of a hostile file may hold line breaks, or codes that a terminal obeys.
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 class ModelError(OnnxExplainError, ValueError):
     """The model file cannot be read, or holds what cannot be explained."""

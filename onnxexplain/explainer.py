@@ -164,7 +164,14 @@ class Explainer:
         prepared = self.prepare(feeds)
         agree(self.question, prepared, feeds)
         engine = engines.eager if self.engine == "eager" else engines.compiled
-        return engine(self.question, prepared, feeds, target, targets, request)
+        with np.errstate(all="ignore"):  # what overflows is seen in the score
+            results = engine(self.question, prepared, feeds, target, targets, request)
+        if not np.isfinite(results.raw.get("score", 0.0)).all():
+            raise ModelError(
+                f"{self.model.source}: the score is not finite; "
+                "on this input the model overflows or divides by zero"
+            )
+        return results
 
     def prepare(self, feeds: Mapping[str, Array]) -> Prepared:
         """Return the model made ready for the shapes at hand; done once per shape."""

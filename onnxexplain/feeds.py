@@ -32,7 +32,15 @@ def read(model: Model, data: Any) -> dict[str, Array]:
     missing = [name for name in model.inputs if name not in data]
     if missing:
         raise InputError(f"the input `{missing[0]}` is missing")
-    return {name: _fitted(info, np.asarray(data[name])) for name, info in model.inputs.items()}
+    return {name: _fitted(info, _array(name, data[name])) for name, info in model.inputs.items()}
+
+
+def _array(name: str, given: Any) -> Array:
+    try:
+        return np.asarray(given)
+    except Exception as error:  # whatever a foreign array raises when it is asked for its elements
+        line = " ".join(str(error).split())
+        raise InputError(f"input `{name}` cannot be read as an array ({line})") from error
 
 
 def _fitted(info: ValueInfo, array: Array) -> Array:

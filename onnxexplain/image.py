@@ -152,8 +152,8 @@ def prepare(image: Image.Image, recipe: Recipe, info: "ValueInfo | None" = None)
     """Do to a photograph what ``recipe`` says."""
     photo = np.asarray(image.convert("RGB"))
     cut, box = _cut(image, recipe)
-    grey = recipe.channels == "gray"
-    pixels = np.asarray(cut.convert("L" if grey else "RGB"), np.float32)
+    cut = cut.convert("L" if recipe.channels == "gray" else "RGB")
+    pixels = np.asarray(cut, np.float32)
     if recipe.channels == "bgr":
         pixels = pixels[..., ::-1]
     values = pixels * np.float32(recipe.scale / 255)

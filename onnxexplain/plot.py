@@ -1,5 +1,6 @@
 """What a person looks at: figures of an explanation, and the picture that blinks."""
 
+import textwrap
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ __all__ = [
     "marked",
     "png",
     "sheet",
+    "speaks",
     "spotted",
     "two_sigma_figure",
 ]
@@ -62,7 +64,7 @@ def explanation_figure(
     images = image if isinstance(image, (list, tuple)) else [image] * count
     views = [View(e, i, images[i], truth) for i in range(min(count, MOST_SAMPLES))]
     if not views[0].has_positions:
-        return _bars(views[0].maps, views[0])
+        return _bars(views[0])
     rows = [_panels(view) for view in views]
     maps = [p.values for row in rows for p in row if not p.photograph]
     if views[0].cam:
@@ -70,31 +72,38 @@ def explanation_figure(
     else:
         scale = Scale.signed(maps, cmap, _unit(e))
     columns = len(rows[0]) if len(rows[0]) <= 7 else 5
-    return sheet([p for row in rows for p in row], scale, _heading(views), columns)
+    return sheet([p for row in rows for p in row], scale, _heading(views, cmap), columns)
 
 
 def _unit(e: "Explanation") -> str:
     return "share of the score, per pixel" if e.residual is not None else "effect, per pixel"
 
 
-def _heading(views: list[View]) -> str:
+def _heading(views: list[View], cmap: str | None) -> str:
     """Say in plain words what is shown."""
     view = views[0]
     e = view.e
     said = f"{e.method}: {view.verdict()}" if len(views) == 1 else f"{e.method} of {len(views)}"
     if len(views) < e.score.shape[-1]:
-        said += f" of {e.score.shape[-1]} samples"
+        said += f" of {e.score.shape[-1]} samples."
     elif len(views) > 1:
-        said += " samples"
+        said += " samples."
     count = e.score.shape[0] if e.score.ndim == 2 else 1
     if len(view.shown) < count:
         said += f" The {len(view.shown)} strongest of {count} classes."
     if view.cam:
         return f"{said} Bright is where the class is seen in `{e.layer}`."
     if not view.signed:
-        return f"{said} The redder, the more the score hangs on it; which way is not told."
-    said += " Red speaks for the class, blue against it."
+        return f"{said} The stronger the colour, the more the score hangs on it, either way."
+    said += f" {speaks(cmap)}."
     return f"{said} Each total map adds up to its score." if view.whole else said
+
+
+def speaks(cmap: str | None) -> str:
+    """Say which colour means what."""
+    if cmap in (None, "seismic", "bwr", "coolwarm", "RdBu_r"):
+        return "Red speaks for the class, blue against it"
+    return "The upper end of the colour bar speaks for the class, the lower end against it"
 
 
 def _panels(view: View) -> list[Panel]:
@@ -127,7 +136,7 @@ def _strengthened(constants: Array, total: Array) -> Panel:
 
 
 def _seen(view: View) -> str:
-    return f"what the model sees\n{view.e.sizes[1]} x {view.e.sizes[0]} pixels"
+    return f"what the model sees\n{view.sizes[1]} x {view.sizes[0]} pixels"
 
 
 def _sum(values: Array) -> str:
@@ -156,11 +165,18 @@ def _paled(image: Array, where: Array) -> Array:
     return out
 
 
-def _bars(maps: Array, view: View) -> "Figure":
-    """Draw the attributions of a table or a signal, one row per class."""
-    values = maps.reshape(len(maps), -1)
-    heading = _heading([view]).replace("Red speaks", "Up speaks").replace("blue", "down")
-    return features_figure(values, view.titles(), heading, "place in the input")
+def _bars(view: View) -> "Figure":
+    """Draw the attributions of a table or a signal, one row per tensor and class."""
+    rows = [
+        (f"{name}: {title}" if len(view.e.attributions) > 1 else title, row)
+        for name, values in view.flat()
+        for title, row in zip(view.titles(), values, strict=True)
+    ]
+    count = view.e.score.shape[-1]
+    more = f" The first of {count} samples." if count > 1 else ""
+    heading = f"{view.e.method}: {view.verdict()}{more} Up speaks for the class, down against it."
+    titles = [title for title, _ in rows]
+    return features_figure([row for _, row in rows], titles, heading, "place in the input")
 
 
 # ----- Marks -----
@@ -221,40 +237,20 @@ def blinking(photograph: Array, where: Array) -> bytes:
 # ----- Layers -----
 
 
-def layer_figure(
-    view: View, score: Array, constant: Array | None, title: str, cmap: str | None = None
-) -> "Figure":
-    """Return the rows of one layer: its score for every class, and its constants below.
+def layer_figure(view: View, tensor: str, cmap: str | None = None) -> "Figure":
+    """Return the rows of one layer over the input: its score for every class, then its constants.
 
-    ``score`` and ``constant`` are [T,H,W] in input space; each row has the scale of its own, for
-    constants are smaller by far, so they are told apart by two figures in one.
+    Each row has a scale of its own, for constants are often smaller by far.
     """
-    panels = [Panel(m, f"{name}\nsum {_sum(m)}") for m, name in zip(score, view.names, strict=True)]
-    rows = [sheet(panels, Scale.signed(list(score), cmap, "score"), f"{title}: its score")]
-    if constant is not None:
-        panels = [
-            Panel(m, f"{name}\nsum {_sum(m)}") for m, name in zip(constant, view.names, strict=True)
-        ]
-        scale = Scale.signed(list(constant), cmap, "constant")
-        rows.append(sheet(panels, scale, f"{title}: what its constants add"))
-    return rows[0] if len(rows) == 1 else _stacked(rows)
-
-
-def _stacked(figures: "Sequence[Figure]") -> "Figure":
-    """Return figures below each other as one."""
-    from matplotlib.figure import Figure
-
-    images = [np.asarray(Image.open(BytesIO(png(f))).convert("RGB")) for f in figures]
-    width = max(i.shape[1] for i in images)
-    height = sum(i.shape[0] for i in images)
-    whole = np.full((height, width, 3), 255, np.uint8)
-    top = 0
-    for image in images:
-        whole[top : top + image.shape[0], : image.shape[1]] = image
-        top += image.shape[0]
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    figure.figimage(whole)
-    return figure
+    held = view.carried(tensor)
+    rows = [("score", held.score, held.score_sum), ("constants", held.constant, held.constant_sum)]
+    panels, scales = [], []
+    for what, maps, sums in rows:
+        titles = [f"{name}\n{what}: sum {s:.5g}" for name, s in zip(view.names, sums, strict=True)]
+        panels += [Panel(m, title) for m, title in zip(maps, titles, strict=True)]
+        scales.append(Scale.signed(list(maps), cmap, what))
+    heading = f"{tensor}: the score that arrives there, and what the layer's constants add"
+    return sheet(panels, scales, heading, len(view.names))
 
 
 def grid_figure(maps: Array, title: str, cmap: str | None = None, columns: int = 8) -> "Figure":
@@ -264,16 +260,22 @@ def grid_figure(maps: Array, title: str, cmap: str | None = None, columns: int =
 
 
 def features_figure(
-    scores: Array, names: Sequence[str], title: str = "", label: str = "feature"
+    scores: Sequence[Array] | Array, names: Sequence[str], title: str = "", label: str = "feature"
 ) -> "Figure":
-    """Return one bar plot of feature scores [T,F] per class, all on one scale."""
+    """Return one bar plot of feature scores [F] per class, all on one scale."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    rows = len(scores)
-    figure = Figure(figsize=(11.5, 0.9 + 1.5 * rows), dpi=DPI, layout="constrained")
-    figure.suptitle(title, size=12, ha="left", x=0.01, wrap=True)
-    limit = max(float(np.abs(scores).max()), 1e-12) * 1.1
-    axes = figure.subplots(rows, 1, squeeze=False, sharex=True)[:, 0]
+    rows, width = len(scores), 11.5
+    lines = "\n".join(textwrap.wrap(title, 120))
+    head = 0.3 + 0.22 * len(lines.splitlines())
+    height = 0.5 + 1.5 * rows + head
+    engine = ConstrainedLayoutEngine(rect=(0.005, 0, 0.99, 1 - head / height))
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=engine)
+    figure.text(0.1 / width, 1 - 0.12 / height, lines, size=12, va="top")
+    limit = max(1e-12, *(float(np.abs(s).max()) for s in scores if len(s))) * 1.1
+    same = len({len(s) for s in scores}) == 1
+    axes = figure.subplots(rows, 1, squeeze=False, sharex=same)[:, 0]
     for ax, values, name in zip(axes, scores, names, strict=True):
         place = np.arange(len(values))
         if len(values) <= 256:

@@ -10,8 +10,8 @@ from onnxexplain.image import Picture
 from onnxexplain.layers import Statistics
 from onnxexplain.panels import Scale
 from onnxexplain.pictures import bars, bytes_of, grid, jpeg, reduced, shown
-from onnxexplain.plot import marked, spotted
-from onnxexplain.view import View
+from onnxexplain.plot import marked, speaks, spotted
+from onnxexplain.view import Carried, View
 
 Array = np.ndarray[Any, Any]
 
@@ -36,10 +36,15 @@ CAVEAT = (
 )
 
 
+def _walks(view: View) -> bool:
+    """Whether there are shares to follow through the layers, and a picture to draw them over."""
+    return view.e.shares_out and view.has_positions and view.over_input
+
+
 def ahead(view: View) -> None:
     """Compute in one run everything that the page reads, class by class."""
     e = view.e
-    if not e.shares_out or not view.has_positions:
+    if not _walks(view):
         return
     blocks = _blocks(view)
     whole = [name for name in (view.features(),) if name is not None] + blocks[-2:]
@@ -75,10 +80,11 @@ def page(
         "features": list(_features(view)),
         "grids": list(_grids(view, cmap)),
         "layers": list(_layers(view, cmap, tell)),
-        "blocks": len(view.blocks()) if view.e.shares_out and view.has_positions else 0,
+        "blocks": len(view.blocks()) if _walks(view) else 0,
         "finals": list(_finals(view, cmap, tell)),
         "slider": _slider(view),
         "flat": _flat(view),
+        "speaks": speaks(cmap),
         "preparation": view.image.record() if isinstance(view.image, Picture) else {},
     }
     return maker.get_template("report.html").render(parts)
@@ -180,7 +186,7 @@ def _features(view: View) -> Iterator[dict[str, Any]]:
 
 def _grids(view: View, cmap: str | None) -> Iterator[dict[str, Any]]:
     """The feature maps of the last two layers one by one, for the leading class."""
-    if not view.e.shares_out or not view.has_positions or view.features() is None:
+    if not _walks(view) or view.features() is None:
         return
     for name in reversed(view.blocks()[-2:]):
         maps = view.pick(view.e.layers[name].score)[view.leading]
@@ -205,23 +211,23 @@ def _blocks(view: View) -> list[str]:
 
 
 def _layers(view: View, cmap: str | None, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    if not view.e.shares_out or not view.has_positions:
+    if not _walks(view):
         return
     blocks = _blocks(view)
     fit = (ROOM / (PER_PIXEL * 2 * max(len(blocks), 1) * len(view.names))) ** 0.5
     side = int(np.clip(fit, *SIDES))
     tell("report: the layers")
     for name in reversed(blocks):
-        layer = view.e.layers[name]
-        score = view.pick(layer.to_input(layer.score_map))
-        constant = view.pick(layer.to_input(layer.constant_map))
+        held = view.carried(name)
         yield {
             "name": name,
             "shape": " x ".join(str(n) for n in view.e.shape_of(name)[1:]),
-            "field": _field(layer.receptive_field),
-            "score": _row(view, score, f"score of {name}", cmap, side),
-            "constant": _row(view, constant, f"constants of {name}", cmap, side),
-            "numbers": _numbers(view, layer.statistics, score, constant),
+            "field": _field(view.e.layers[name].receptive_field),
+            "score": _row(view, held.score, held.score_sum, f"score of {name}", cmap, side),
+            "constant": _row(
+                view, held.constant, held.constant_sum, f"constants of {name}", cmap, side
+            ),
+            "numbers": _numbers(view, held),
         }
 
 
@@ -229,7 +235,9 @@ def _field(field: Any) -> str:
     return " x ".join(f"{axis.size:g}" for axis in field) if field else ""
 
 
-def _row(view: View, maps: Array, what: str, cmap: str | None, side: int) -> dict[str, Any]:
+def _row(
+    view: View, maps: Array, sums: Array, what: str, cmap: str | None, side: int
+) -> dict[str, Any]:
     """One panel per class, on one scale."""
     small = [reduced(m, side) for m in maps]
     scale = Scale.signed(small, cmap)
@@ -237,11 +245,10 @@ def _row(view: View, maps: Array, what: str, cmap: str | None, side: int) -> dic
         {
             "image": shown(picture, scale),
             "name": name,
-            "sum": float(whole.sum(dtype=np.float64)),
-            "alt": f"Map of the {what} for {name}, which sums to {_number(float(whole.sum()))}.",
-            "size": picture.shape,
+            "sum": float(total),
+            "alt": f"Map of the {what} for {name}, which sums to {_number(float(total))}.",
         }
-        for picture, whole, name in zip(small, maps, view.names, strict=True)
+        for picture, total, name in zip(small, sums, view.names, strict=True)
     ]
     return {"panels": panels, "scale": _legend(scale)}
 
@@ -252,25 +259,18 @@ def _legend(scale: Scale) -> dict[str, Any]:
     return {"low": scale.low, "high": scale.high, "gradient": colours}
 
 
-def _numbers(
-    view: View, statistics: Statistics, score: Array, constant: Array
-) -> list[dict[str, Any]]:
+def _numbers(view: View, held: Carried) -> list[dict[str, Any]]:
     """The authors' statistics: of the shares before channels are summed, of carried constants."""
-    whole = [view.pick(getattr(statistics, f)) for f in _FIELDS]
-    carried = Statistics.of(constant, 1)
-    rows = []
-    for k, name in enumerate(view.names):
-        rows.append(
-            {
-                "name": name,
-                "score": [float(score[k].sum()), *(float(w[k]) for w in whole)],
-                "constant": [
-                    float(constant[k].sum()),
-                    *(float(getattr(carried, f)[k]) for f in _FIELDS),
-                ],
-            }
-        )
-    return rows
+    score = [view.pick(getattr(held.score_statistics, f)) for f in _FIELDS]
+    constant = [getattr(held.constant_statistics, f) for f in _FIELDS]
+    return [
+        {
+            "name": name,
+            "score": [float(v[k]) for v in (held.score_sum, *score)],
+            "constant": [float(v[k]) for v in (held.constant_sum, *constant)],
+        }
+        for k, name in enumerate(view.names)
+    ]
 
 
 _FIELDS = ("maximum", "minimum", "mean", "deviation")
@@ -300,17 +300,14 @@ def _finals(view: View, cmap: str | None, tell: Callable[[str], None]) -> Iterat
             ("Both together: the map of the score", "shares and constants", view.maps),
         ]
     for title, what, maps in rows:
+        sums = maps.sum(axis=(1, 2), dtype=np.float64)
         carried = Statistics.of(maps, 1)
+        columns = [sums, *(getattr(carried, f) for f in _FIELDS)]
         numbers = [
-            {
-                "name": name,
-                "score": [float(maps[k].sum(dtype=np.float64))]
-                + [float(getattr(carried, f)[k]) for f in _FIELDS],
-                "constant": [],
-            }
+            {"name": name, "score": [float(v[k]) for v in columns], "constant": []}
             for k, name in enumerate(view.names)
         ]
-        row = _row(view, maps, what, cmap, LARGE)
+        row = _row(view, maps, sums, what, cmap, LARGE)
         yield {"title": title, "what": what, "numbers": numbers, **row}
 
 
@@ -381,9 +378,11 @@ def _flat(view: View) -> list[dict[str, Any]]:
     """Bars for an input without positions: a table, or a signal."""
     if view.has_positions:
         return []
-    values = view.maps.reshape(len(view.names), -1)[:, :MOST_FEATURES]
-    reach = max(float(np.abs(values).max()), 1e-12)
-    return [
-        {"name": name, "bars": bars(v, reach), "reach": reach, "count": len(v)}
-        for name, v in zip(view.names, values, strict=True)
-    ]
+    rows = []
+    for tensor, values in view.flat():
+        some = values[:, :MOST_FEATURES]
+        reach = max(float(np.abs(some).max()), 1e-12)
+        for name, row in zip(view.names, some, strict=True):
+            said = f"{tensor}, {name}" if len(view.e.attributions) > 1 else name
+            rows.append({"name": said, "bars": bars(row, reach), "reach": reach, "count": len(row)})
+    return rows

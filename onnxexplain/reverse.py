@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from onnxexplain.errors import UnsupportedOperator
+from onnxexplain.errors import ModelError, UnsupportedOperator
 from onnxexplain.ops import Operator, find
 from onnxexplain.tensor import Namespace, Tensor
 
@@ -56,6 +56,8 @@ class Step:
             given = self.operator.back(self.xp, g, self.y, *self.inputs, **self.node.attributes)
         except NotImplementedError as reason:
             raise UnsupportedOperator(no_way_back(self.node, f" with {reason}")) from reason
+        except (TypeError, ValueError, IndexError) as error:
+            raise _misfit(self.node, error) from error
         missing = len(self.inputs) - len(given)  # optional inputs left out are not asked after
         return given[: len(self.inputs)] + (None,) * missing
 
@@ -64,9 +66,12 @@ class Step:
         if self.operator.offset is None:
             raise LookupError(self.operator.op_type)
         y = self.outputs[0]
-        return self.operator.offset(
-            self.xp, y, *self.inputs, varies=self.varies, **self.node.attributes
-        )
+        try:
+            return self.operator.offset(
+                self.xp, y, *self.inputs, varies=self.varies, **self.node.attributes
+            )
+        except (TypeError, ValueError, IndexError) as error:
+            raise _misfit(self.node, error) from error
 
     def forward(self) -> Tensor:
         """Run the operator on this step's inputs."""
@@ -127,6 +132,11 @@ def reverse(
             if share is not None and tensor in moving:
                 score[tensor] = score[tensor] + share if tensor in score else share
     return score
+
+
+def _misfit(node: "Node", error: Exception) -> ModelError:
+    """The error of a node whose attributes or shapes the operator's way back cannot take."""
+    return ModelError(f"{node} does not fit its operator ({type(error).__name__}: {error})")
 
 
 def no_way_back(node: "Node", reason: str = "") -> str:

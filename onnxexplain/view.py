@@ -8,6 +8,8 @@ import numpy as np
 
 from onnxexplain.explanation import channel_axis
 from onnxexplain.image import Picture, as_photograph
+from onnxexplain.layers import Statistics
+from onnxexplain.pictures import reduced
 
 if TYPE_CHECKING:
     from onnxexplain.explanation import Explanation
@@ -16,6 +18,22 @@ Array = np.ndarray[Any, Any]
 
 MOST_CLASSES = 12
 """How many classes are drawn side by side; of more the strongest are."""
+
+
+CARRIED = 320
+"""How many pixels the map of a layer over the input keeps on its longer side."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a layer holds, over the input: maps [T,h,w], whole sums [T], the authors' statistics."""
+
+    score: Array
+    constant: Array
+    score_sum: Array
+    constant_sum: Array
+    score_statistics: Statistics
+    constant_statistics: Statistics
 
 
 @dataclass(frozen=True)
@@ -116,15 +134,32 @@ class View:
 
     # ----- pictures -----
 
+    @property
+    def over_input(self) -> bool:
+        """Whether the maps lie over the input: those of a CAM, and shares of the input itself."""
+        return self.e.source is not None and (self.cam or self.first == self.e.source)
+
+    @property
+    def first(self) -> str:
+        """The tensor whose attribution is drawn."""
+        return next(iter(self.e.attributions))
+
     @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Height and width of the maps, where they have them."""
+        if self.over_input:
+            return self.e.sizes
+        return tuple(self.e.attributions[self.first].shape[self.e.score.ndim + 1 :])
+
+    @property
     def has_positions(self) -> bool:
-        """Whether the input is an image: two spatial axes."""
-        return self.e.source is not None and len(self.e.sizes) == 2
+        """Whether the maps are pictures: two spatial axes."""
+        return len(self.sizes) == 2
 
     @cached_property
     def photograph(self) -> Array | None:
         """What the model sees, uint8 [H,W,3], at the input's own resolution."""
-        if not self.has_positions or self.e.source is None:
+        if not self.has_positions or not self.over_input or self.e.source is None:
             return None
         if isinstance(self.image, Picture):
             return self.image.seen
@@ -138,6 +173,11 @@ class View:
     def maps(self) -> Array:
         """The final map of every class, [T,H,W]."""
         return self.pick(self.e.heatmap())
+
+    def flat(self) -> list[tuple[str, Array]]:
+        """Return every attribution as rows of numbers, [T,F], by the name of its tensor."""
+        found = {name: self.pick(values) for name, values in self.e.attributions.items()}
+        return [(name, values.reshape(len(values), -1)) for name, values in found.items()]
 
     def parts(self) -> tuple[Array, Array]:
         """Return the map of the shares and the map of the constants, each [T,H,W]."""
@@ -155,9 +195,7 @@ class View:
     @property
     def whole(self) -> bool:
         """Whether the final map holds constants too, so that it adds up to the score."""
-        return self.e.method == "score-propagation" and next(iter(self.e.attributions)) == (
-            self.e.source
-        )
+        return self.e.method == "score-propagation" and self.first == self.e.source
 
     @property
     def signed(self) -> bool:
@@ -174,6 +212,26 @@ class View:
     def blocks(self) -> list[str]:
         """Return the tensors with positions that end a block, input side first."""
         return [n for n in self.e.blocks if self._positions(n) > 1 and self.e.field_of(n)]
+
+    def carried(self, tensor: str) -> "Carried":
+        """Return a layer's score and constants as maps over the input, drawn once and kept."""
+        if tensor not in self._carried:
+            layer = self.e.layers[tensor]
+            score = self.pick(layer.to_input(layer.score_map))
+            constant = self.pick(layer.to_input(layer.constant_map))
+            self._carried[tensor] = Carried(
+                np.stack([reduced(m, CARRIED) for m in score]),
+                np.stack([reduced(m, CARRIED) for m in constant]),
+                score.sum(axis=(1, 2)),
+                constant.sum(axis=(1, 2)),
+                layer.statistics,
+                Statistics.of(constant, 1),
+            )
+        return self._carried[tensor]
+
+    @cached_property
+    def _carried(self) -> "dict[str, Carried]":
+        return {}
 
     def _positions(self, tensor: str) -> int:
         shape = self.e.shape_of(tensor)

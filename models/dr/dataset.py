@@ -26,8 +26,10 @@ def cells(masks: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def paint_shard(folder: Path, first: int, size: int = 640) -> None:
-    """Paint one file of images, a fifth of every grade, and one of their lesions."""
+    """Paint one file of images, a fifth of every grade, and two of their lesions."""
     eyes = [retina(first + i, i % 5, size) for i in range(SHARD)]
+    masks = [np.packbits(np.any(list(eye.masks.values()), 0), axis=1) for eye in eyes]
+    np.save(folder / f"masks_{first}.npy", np.stack(masks))
     np.save(folder / f"lesions_{first}.npy", np.stack([cells(eye.masks) for eye in eyes]))
     # The images come last: a shard exists once they do.
     unfinished = folder / f"images_{first}.part.npy"
@@ -43,6 +45,16 @@ def shards(folder: Path, seeds: range) -> list[tuple[np.ndarray, np.ndarray]]:
             np.load(folder / f"images_{first}.npy", mmap_mode="r"),
             np.load(folder / f"lesions_{first}.npy", mmap_mode="r"),
         )
+        for first in sorted(firsts)
+        if first in seeds
+    ]
+
+
+def masks(folder: Path, seeds: range) -> list[np.ndarray]:
+    """Map the pixels of all lesions of the same shards, eight to a byte along each row."""
+    firsts = [int(path.stem.split("_")[1]) for path in folder.glob("images_*[0-9].npy")]
+    return [
+        np.load(folder / f"masks_{first}.npy", mmap_mode="r")
         for first in sorted(firsts)
         if first in seeds
     ]

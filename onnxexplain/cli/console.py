@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def complain(error: Exception) -> int:
     """Print an error as one line and return the exit code that belongs to it."""
     code = 2 if isinstance(error, (MethodError, MissingFileError)) else 1
     if isinstance(error, OnnxExplainError):
-        text = str(error)
+        text = as_flags(str(error))
     elif isinstance(error, MemoryError):
         text = "not enough memory; explain fewer classes at once, or a smaller image"
     else:
@@ -77,6 +78,11 @@ def complain(error: Exception) -> int:
         text = f"unexpected {kind}: {error} (run again with --debug for the traceback)"
     print(one_line(f"onnxexplain: {text}"), file=sys.stderr)
     return code
+
+
+def as_flags(text: str) -> str:
+    """Return a message with Python's ``labels=`` as the command line's ``--labels``."""
+    return re.sub(r"\b([a-z]+)=(?![\w\"'])", r"--\1", text)
 
 
 def one_line(text: str) -> str:

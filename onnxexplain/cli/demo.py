@@ -58,7 +58,7 @@ def _explained(
     tell("explaining")
     e = onnxexplain.explain(model, given.feeds, targets="all", device=device, threads=threads)
     view = View(e, 0, given.picture, truth)
-    made = written.contents(e, given, truth, None, True, tell)
+    made = written.contents(view, given, None, True, tell)
     paths = written.write(out, STEM, made)
     figures = written.ready(out / "figures")
     for name, figure in _figures(view, tell):
@@ -87,7 +87,9 @@ def _figures(view: "View", tell: Callable[[str], None]) -> Any:
     yield "two-sigma", plot.two_sigma_figure(view)
     feature = view.features()
     if feature is not None:
-        yield "features", plot.features_figure(view.unit_scores(feature), view.titles())
+        scores = view.unit_scores(feature)
+        title = f"What each of the {scores.shape[1]} features adds to the score"
+        yield "features", plot.features_figure(scores, view.titles(), title)
     blocks = view.blocks()
     for name in blocks[-2:]:
         maps = view.pick(e.layers[name].score)[view.leading]
@@ -95,10 +97,7 @@ def _figures(view: "View", tell: Callable[[str], None]) -> Any:
         yield f"maps-{_plain(name)}", plot.grid_figure(maps, title)
     for name in reversed(blocks):
         tell(f"drawing {name}")
-        layer = e.layers[name]
-        score = view.pick(layer.to_input(layer.score_map))
-        constant = view.pick(layer.to_input(layer.constant_map))
-        yield f"layer-{_plain(name)}", plot.layer_figure(view, score, constant, name)
+        yield f"layer-{_plain(name)}", plot.layer_figure(view, name)
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,7 @@ from onnxexplain.cli import given as g
 from onnxexplain.cli import options as o
 from onnxexplain.cli import written
 from onnxexplain.cli.console import answer, complain, existing, hush, progress, told
-from onnxexplain.errors import InputError, OnnxExplainError
+from onnxexplain.errors import InputError, MethodError, OnnxExplainError
 
 if TYPE_CHECKING:
     from onnxexplain import Explainer
@@ -35,6 +35,7 @@ def explain(
     option: o.MethodOption = None,
     against: o.Against = None,
     output: o.Output = None,
+    wrt: o.Wrt = None,
     truth: o.Truth = None,
     cmap: o.Cmap = None,
     preprocess: o.Preprocess = None,
@@ -79,6 +80,7 @@ def explain(
         "layers": g.layers(layers),
         "against": None if against is None else g.one_class(against),
         "output": output,
+        "wrt": wrt or None,
         "engine": engine,
         "device": device,
         "threads": threads,
@@ -116,7 +118,10 @@ def _explainer(model: Path, method: str, labels: Path | None, asked: dict[str, A
     from onnxexplain.image import read_labels
 
     names = read_labels(labels) if labels else None
-    return onnxexplain.Explainer(onnxexplain.load(model), method, labels=names, **asked)
+    made = onnxexplain.Explainer(onnxexplain.load(model), method, labels=names, **asked)
+    if asked["layer"] is not None and not made.question.method.cam:
+        raise MethodError(f"{method} looks at no single layer; --layer is for CAMs, see --layers")
+    return made
 
 
 def _checked_cmap(cmap: str | None) -> None:
@@ -141,6 +146,7 @@ class _Job:
         self, path: Path, stem: str, truth: int | str | None, tell: Callable[[str], None]
     ) -> tuple[dict[str, Any], str]:
         """Explain one input and write its files; return what to say of it, twice."""
+        from onnxexplain.view import View
 
         def told(what: str) -> None:
             tell(f"{path.name}: {what}")
@@ -156,7 +162,8 @@ class _Job:
         if e.labels is not None and len(e.labels) != classes:
             raise InputError(f"{len(e.labels)} labels do not fit the model's {classes} classes")
         true = g.true_class(truth, e.labels, classes)
-        made = written.contents(e, given, true, self.cmap, self.report, told)
+        view = View(e, 0, given.picture, true)
+        made = written.contents(view, given, self.cmap, self.report, told)
         told("writing")
         paths = written.write(self.folder, stem, made)
         return written.summary(e, given, paths), written.line(e, stem, self.folder, made)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxexplain.cli import options as o
-from onnxexplain.cli.console import answer, existing, told
+from onnxexplain.cli.console import answer, as_flags, existing, told
 
 if TYPE_CHECKING:
     from onnxexplain import Model
@@ -57,7 +57,7 @@ def _record(model: "Model", path: Path) -> dict[str, Any]:
         output = way.scores(model, None)
         way.check(model, output)
     except OnnxExplainError as error:
-        problem = str(error)
+        problem = as_flags(str(error))
     return {
         "model": str(path),
         "sha256": model.sha256,
@@ -133,7 +133,8 @@ def _show(record: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(f"\nopset {record['opset']}, IR {record['ir_version']}, {record['producer']}")
+    maker = f", made by {record['producer']}" if record["producer"] else ""
+    console.print(f"\nopset {record['opset']}, IR {record['ir_version']}{maker}")
     for side in ("inputs", "outputs"):
         for tensor in record[side]:
             console.print(f"{side[:-1]} `{tensor['name']}`: {tensor['dtype']} {_shape(tensor)}")

@@ -59,6 +59,10 @@ Output = Annotated[
     str | None,
     typer.Option(help="The tensor that holds the scores, by default the last logits."),
 ]
+Wrt = Annotated[
+    list[str] | None,
+    typer.Option(help="Tensors to explain by, instead of the float inputs; repeatable."),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.")]
 Layer = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from onnxexplain.errors import InputError
 if TYPE_CHECKING:
     from onnxexplain import Explanation
     from onnxexplain.cli.given import Given
+    from onnxexplain.view import View
 
 SUFFIXES = (".npz", ".png", ".json", ".gif", ".html")
 
@@ -56,9 +57,8 @@ def ready(folder: Path) -> Path:
 
 
 def contents(
-    e: "Explanation",
+    view: "View",
     given: "Given",
-    truth: int | None,
     cmap: str | None,
     report: bool,
     tell: Callable[[str], None],
@@ -69,38 +69,47 @@ def contents(
     """
     from onnxexplain import plot, save
     from onnxexplain.cli.console import to_json
-    from onnxexplain.view import View
+    from onnxexplain.report import ahead, page
 
-    view = View(e, 0, given.picture, truth)
+    e = view.e
     if report:
-        from onnxexplain.report import ahead
-
         ahead(view)
     made = {".npz": save.npz(e.arrays())}
     tell("drawing")
     pictures = given.picture if e.score.shape[-1] == 1 else None
-    made[".png"] = plot.png(plot.explanation_figure(e, pictures, cmap, truth))
+    made[".png"] = plot.png(plot.explanation_figure(e, pictures, cmap, view.truth))
     if view.whole and view.has_positions and view.photograph is not None:
         made[".gif"] = plot.blinking(view.photograph, view.two_sigma()[view.leading])
     if report:
-        from onnxexplain.report import page
-
         made[".html"] = page(view, cmap, tell).encode()
     preprocess = given.picture.record() if given.picture else None
-    record = save.record(e, preprocess) | {"input": str(given.path), "truth": truth}
+    record = save.record(e, preprocess) | {"input": str(given.path), "truth": view.truth}
     made[".json"] = to_json(record).encode()
     return made
 
 
 def write(folder: Path, stem: str, made: dict[str, bytes]) -> list[Path]:
-    """Write the files of one explanation, each whole or not at all."""
+    """Write the files of one explanation: all of them, each whole, or none.
+
+    They are written beside their place first, so that a full disk leaves what was there before.
+    """
+    import tempfile
+
     from onnxexplain.save import write_whole
 
-    paths = []
-    for suffix, content in made.items():
-        write_whole(folder / f"{stem}{suffix}", content)
-        paths.append(folder / f"{stem}{suffix}")
-    return paths
+    names = [f"{stem}{suffix}" for suffix in made]
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}.") as beside:
+            for name, content in zip(names, made.values(), strict=True):
+                write_whole(Path(beside) / name, content)
+            for name in names:
+                (Path(beside) / name).replace(folder / name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
+    except InputError as error:
+        reason = str(error).rpartition(": ")[2]
+        raise InputError(f"{folder / stem}: {reason}") from error
+    return [folder / name for name in names]
 
 
 def line(e: "Explanation", stem: str, folder: Path, made: Iterable[str]) -> str:

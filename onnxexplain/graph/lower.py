@@ -15,8 +15,8 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, numpy_helper, version_converter
 
-from onnxexplain.errors import ModelError
-from onnxexplain.graph.node import Node, read_nodes
+from onnxexplain.errors import ModelError, OnnxExplainError
+from onnxexplain.graph.node import Node, array, read_nodes
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[onnx.ModelProto, dict[str, Array], list[str]], list[Array]]
@@ -27,6 +27,9 @@ OPSET = 18
 
 MOST_ELEMENTS = 1 << 28
 """A tensor folded while lowering may hold this many elements; a file must not fill the memory."""
+
+MOST_OF_ALL = 1 << 32
+"""Any tensor may hold this many elements."""
 
 _FLOATS: set[int] = {
     TensorProto.FLOAT,
@@ -74,6 +77,23 @@ def lower(
     ModelError
         if the file is inconsistent, or a constant of it would fill the memory.
     """
+    try:
+        return _lower(proto, sizes, run, dtype, newest)
+    except OnnxExplainError:
+        raise
+    except (ValueError, TypeError, RuntimeError, LookupError, MemoryError) as error:
+        # Whatever a damaged file makes onnx or protobuf say.
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the model is inconsistent ({line})") from error
+
+
+def _lower(
+    proto: onnx.ModelProto,
+    sizes: Mapping[str, tuple[int, ...]],
+    run: Run,
+    dtype: str,
+    newest: tuple[int, int] | None,
+) -> Lowered:
     changed = []
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -95,7 +115,7 @@ def lower(
     shapes = _infer(model)
     _resolve_auto_pad(model, shapes)
     model, shapes = _fold(model, shapes, run)
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    constants = {t.name: array(t) for t in model.graph.initializer}
     shapes |= {name: value.shape for name, value in constants.items()}
     floats = _float_tensors(model)
     return Lowered(model, read_nodes(model.graph), constants, shapes, floats, tuple(changed))
@@ -163,9 +183,7 @@ def _retype_tensor(tensor: onnx.TensorProto, to: int, others: set[int]) -> bool:
     if tensor.data_type not in others:
         return False
     wide = onnx.helper.tensor_dtype_to_np_dtype(to)
-    tensor.CopyFrom(
-        numpy_helper.from_array(numpy_helper.to_array(tensor).astype(wide), tensor.name)
-    )
+    tensor.CopyFrom(numpy_helper.from_array(array(tensor).astype(wide), tensor.name))
     return True
 
 
@@ -316,6 +334,9 @@ def _infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         dims = kind.shape.dim
         if kind.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             shapes[value.name] = tuple(d.dim_value for d in dims)
+            if math.prod(shapes[value.name]) > MOST_OF_ALL:
+                many = f"{math.prod(shapes[value.name]):,}"
+                raise ModelError(f"the tensor `{value.name}` would hold {many} elements; refused")
     return shapes
 
 

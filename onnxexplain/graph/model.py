@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,7 +18,7 @@ from onnx.external_data_helper import (
 )
 
 from onnxexplain.errors import ModelError
-from onnxexplain.graph.node import Node, read_nodes
+from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.summary import summarise
 
 Shape = tuple[int | str | None, ...]
@@ -143,6 +143,7 @@ def load(
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         name = copy.graph.name or "model"
+        _bring_external(copy, None, name)
         _check(copy, name)
         return Model(copy, name, hashlib.sha256(content).hexdigest(), role)
     name, content, folder = _read(source)
@@ -178,13 +179,8 @@ def _parse(content: bytes, name: str) -> onnx.ModelProto:
 
 def _bring_external(proto: onnx.ModelProto, folder: Path | None, name: str) -> None:
     """Load weights kept in other files, none of which may lie outside the model's folder."""
-    tensors = [t for t in proto.graph.initializer if uses_external_data(t)]
-    tensors += [
-        a.t
-        for n in proto.graph.node
-        for a in n.attribute
-        if a.HasField("t") and uses_external_data(a.t)
-    ]
+    nodes = [node for function in proto.functions for node in function.node]
+    tensors = [t for t in _tensors(proto.graph, nodes) if uses_external_data(t)]
     if not tensors:
         return
     if folder is None:
@@ -195,6 +191,16 @@ def _bring_external(proto: onnx.ModelProto, folder: Path | None, name: str) -> N
         load_external_data_for_model(proto, str(folder))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{name}: external weights cannot be read ({_line(error)})") from error
+
+
+def _tensors(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of a graph and of the nodes, those of inner graphs too."""
+    yield from graph.initializer
+    for node in [*graph.node, *nodes]:
+        for a in node.attribute:
+            yield from [a.t] if a.HasField("t") else a.tensors
+            for inner in [a.g] if a.HasField("g") else a.graphs:
+                yield from _tensors(inner, ())
 
 
 def _inside(folder: Path, location: str, where: str) -> None:
@@ -212,6 +218,8 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
     graph = proto.graph
     known = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     known |= {t.values.name for t in graph.sparse_initializer}
+    for tensor in graph.initializer:
+        array(tensor)
     for node in read_nodes(graph):
         for tensor in node.inputs:
             if tensor and tensor not in known:

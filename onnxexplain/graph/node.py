@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
+
+from onnxexplain.errors import ModelError
 
 KINDS = {
     "BatchNormalization": "batchnorm",
@@ -63,7 +66,22 @@ def _value(attribute: onnx.AttributeProto) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(value)
+        return array(value)
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], bytes):
         return [v.decode("utf-8", "replace") for v in value]
     return list(value) if isinstance(value, tuple) or hasattr(value, "extend") else value
+
+
+def array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
+    """Return the elements of a tensor.
+
+    Raises
+    ------
+    ModelError
+        if they do not fill its shape.
+    """
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the tensor `{tensor.name}` is damaged ({line})") from error

@@ -1,6 +1,6 @@
 """Arithmetic of two or more tensors, with broadcasting."""
 
-from onnxexplain.ops._operator import none, operator
+from onnxexplain.ops._operator import elementwise, none, operator
 
 # ----- Sums: a constant operand is what they add -----
 
@@ -58,3 +58,134 @@ def mul(xp, g, y, a, b):
 @operator("Div", role="product", offset=_quotient_offset)
 def div(xp, g, y, a, b):
     return (xp.sum_like(g / b, a), xp.sum_like(-g * y / b, b))
+
+
+def _pow_offset(xp, y, x, power, *, varies):
+    power = xp.cast_like(power, x)
+    left = y
+    if varies[0]:
+        left = left - power * y
+    if varies[1]:
+        left = left - power * y * xp.log(xp.where(x > 0, x, 1.0))
+    return left
+
+
+def _pow(xp, g, y, x, power):
+    exponent = xp.cast_like(power, x)
+    # The logarithm stands for itself only where the power is looked at, which needs x > 0.
+    logarithm = xp.log(xp.where(x > 0, x, 1.0))
+    return (
+        xp.sum_like(g * exponent * xp.pow(x, exponent - 1.0), x),
+        xp.sum_like(g * y * logarithm, power),
+    )
+
+
+operator("Pow", role="product", offset=_pow_offset)(_pow)
+
+
+# ----- Means and extremes: an extreme goes to the first of its equals -----
+
+
+@operator("Mean", role="sum", offset=lambda xp, y, *terms, varies: _mean_offset(terms, varies))
+def mean(xp, g, y, *terms):
+    share = g / float(len(terms))
+    return tuple(xp.sum_like(share, term) for term in terms)
+
+
+def _mean_offset(terms, varies):
+    held = [term for term, moves in zip(terms, varies, strict=True) if not moves]
+    return sum(held[1:], held[0]) / float(len(terms)) if held else None
+
+
+def _extreme(xp, g, y, *terms, beats):
+    """Where each term is the extreme: the first that none of the others beats."""
+    left, parts = g, []
+    for term in terms:
+        # What an earlier term has taken is zero by now.
+        parts.append(xp.sum_like(xp.where(beats(term, y), left, 0.0), term))
+        left = xp.where(beats(term, y), 0.0, left)
+    return tuple(parts)
+
+
+def _max(xp, g, y, *terms):
+    return _extreme(xp, g, y, *terms, beats=lambda term, y: term >= y)
+
+
+def _min(xp, g, y, *terms):
+    return _extreme(xp, g, y, *terms, beats=lambda term, y: term <= y)
+
+
+def _extreme_offset(beats):
+    def offset(xp, y, *terms, varies):
+        if all(varies):
+            return None
+        left, held = y, xp.zeros_like(y)
+        for term, moves in zip(terms, varies, strict=True):
+            if not moves:
+                held = held + xp.where(beats(term, y), left, 0.0)
+            left = xp.where(beats(term, y), 0.0, left)
+        return held
+
+    return offset
+
+
+operator("Max", role="routing", offset=_extreme_offset(lambda t, y: t >= y))(_max)
+operator("Min", role="routing", offset=_extreme_offset(lambda t, y: t <= y))(_min)
+
+
+# ----- Functions of each element -----
+
+
+def _sqrt(xp, g, y, x):
+    # Infinite at 0, where the convention is 0: a share of nothing.
+    return (xp.where(y > 0, g * 0.5 / xp.where(y > 0, y, 1.0), 0.0),)
+
+
+_FUNCTIONS = {
+    "Abs": lambda xp, g, y, x: (g * xp.sign(x),),
+    "Acos": lambda xp, g, y, x: (-g / xp.sqrt(1.0 - x * x),),
+    "Acosh": lambda xp, g, y, x: (g / xp.sqrt(x * x - 1.0),),
+    "Asin": lambda xp, g, y, x: (g / xp.sqrt(1.0 - x * x),),
+    "Asinh": lambda xp, g, y, x: (g / xp.sqrt(x * x + 1.0),),
+    "Atan": lambda xp, g, y, x: (g / (x * x + 1.0),),
+    "Atanh": lambda xp, g, y, x: (g / (1.0 - x * x),),
+    "Cos": lambda xp, g, y, x: (-g * xp.sin(x),),
+    "Cosh": lambda xp, g, y, x: (g * xp.sinh(x),),
+    "Exp": lambda xp, g, y, x: (g * y,),
+    "Log": lambda xp, g, y, x: (g / x,),
+    "Reciprocal": lambda xp, g, y, x: (-g * y * y,),
+    "Sin": lambda xp, g, y, x: (g * xp.cos(x),),
+    "Sinh": lambda xp, g, y, x: (g * xp.cosh(x),),
+    "Sqrt": _sqrt,
+    "Tan": lambda xp, g, y, x: (g * (y * y + 1.0),),
+}
+
+for _name, _back in _FUNCTIONS.items():
+    operator(_name, role="activation", offset=elementwise(_back))(_back)
+
+
+# ----- Steps: flat wherever they have a derivative, so all they give is a constant -----
+
+
+def _all(xp, y, x, *, varies):
+    return y
+
+
+@operator("Sign", role="stop", offset=_all)
+def sign(xp, g, y, x):
+    return (None,)
+
+
+@operator("Floor", role="stop", offset=_all)
+def floor(xp, g, y, x):
+    return (None,)
+
+
+@operator("Ceil", role="stop", offset=_all)
+def ceil(xp, g, y, x):
+    return (None,)
+
+
+@operator("Round", role="stop", offset=_all)
+def round_(xp, g, y, x):
+    return (None,)

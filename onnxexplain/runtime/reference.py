@@ -1,6 +1,7 @@
 """The model in float64, which no provider runs whole: ONNX's own reference, with a faster Conv."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,13 +104,37 @@ def _windows(x: Array, window: Window, ceil: bool, fill: float) -> Array:
 class Pad(AnyPad):
     """ONNX's own, which knows nothing of negative pads: they crop."""
 
-    def _run(self, data, pads, constant_value=None, axes=None, mode=None):  # type: ignore[no-untyped-def, override]
+    def _run(self, data, pads, constant_value=None, axes=None, mode=None):  # type: ignore[no-untyped-def]
         places = range(data.ndim) if axes is None else axes
         cut = [slice(None)] * data.ndim
         for i, axis in enumerate(places):
             begin, end = min(pads[i], 0), min(pads[len(places) + i], 0)
             cut[axis] = slice(-begin, data.shape[axis] + end)
-        return super()._run(data[tuple(cut)], np.maximum(pads, 0), constant_value, axes, mode)
+        rest = data[tuple(cut)], np.maximum(pads, 0), constant_value, axes, mode
+        return super()._run(*rest)  # type: ignore[no-untyped-call]
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+class Erf(OpRun):
+    """The error function; ONNX's own gives float32 whatever comes in."""
+
+    def _run(self, x):  # type: ignore[no-untyped-def]
+        return (_erf(x).astype(x.dtype),)
+
+
+class Gelu(OpRun):
+    """The Gaussian error linear unit; ONNX's own goes through its Erf."""
+
+    def _run(self, x, approximate=None):  # type: ignore[no-untyped-def]
+        if approximate == "tanh":
+            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+            return ((0.5 * x * (1 + np.tanh(inner))).astype(x.dtype),)
+        return ((0.5 * x * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype),)
+
+
+NEW_OPS = [Conv, MaxPool, AveragePool, Pad, Erf, Gelu]
 
 
 def evaluate(
@@ -117,7 +142,7 @@ def evaluate(
 ) -> dict[str, Array]:
     """Run a model on ONNX's reference implementation and return the named tensors."""
     try:
-        evaluator = ReferenceEvaluator(proto, new_ops=[Conv, MaxPool, AveragePool, Pad])
+        evaluator = ReferenceEvaluator(proto, new_ops=NEW_OPS)
         found: Any = evaluator.run(None, dict(feeds), intermediate=True)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         line = str(error).strip().splitlines()[0]

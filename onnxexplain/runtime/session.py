@@ -56,7 +56,12 @@ class Device:
             raise DeviceError(f"no device `{name}`; one of cpu, cuda, auto")
         ort = onnxruntime()
         if providers is not None:
-            first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+            names = [p if isinstance(p, str) else p[0] for p in providers]
+            for name in names:
+                if name not in ort.get_available_providers():
+                    known = ", ".join(ort.get_available_providers())
+                    raise DeviceError(f"this ONNX Runtime has no provider `{name}`; it has {known}")
+            first = names[0]
             kind = "cuda" if first.startswith(("CUDA", "Tensorrt")) else "cpu"
             return cls(kind, tuple(providers), threads, options)
         there = "CUDAExecutionProvider" in ort.get_available_providers()
@@ -90,7 +95,9 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         content = proto if isinstance(proto, bytes) else _serialised(proto)
         try:
-            self._session = ort.InferenceSession(content, options, providers=list(device.providers))
+            self._session = ort.InferenceSession(
+                content, options, providers=list(device.providers), enable_fallback=0
+            )
         except Exception as error:
             if not _raised_by(ort, error):
                 raise

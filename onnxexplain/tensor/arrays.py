@@ -11,8 +11,8 @@ from onnxexplain.tensor.namespace import Tensor, Window
 
 _WORDS = frozenset(
     (
-        "abs exp log sqrt tanh sign square maximum minimum where matmul permute_dims zeros_like "
-        "ones_like expand_dims"
+        "abs exp log sqrt tanh sign sin cos sinh cosh pow square maximum minimum where matmul "
+        "permute_dims zeros_like ones_like expand_dims"
     ).split()
 )
 
@@ -112,6 +112,9 @@ class Arrays:
         out = self.module.full(shape, value, dtype=x.dtype, device=array_api_compat.device(x))
         out[tuple(slice(b, b + n) for b, n in zip(before, x.shape, strict=True))] = x
         return out
+
+    def cast_like(self, v: Tensor, x: Tensor) -> Tensor:
+        return self.module.astype(v, x.dtype)
 
     def integers(self, x: Tensor) -> list[int]:
         return [int(v) for v in self.module.reshape(x, (-1,))]

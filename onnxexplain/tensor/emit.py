@@ -15,9 +15,10 @@ from onnxexplain.tensor.symbol import Folded, Origin, Positive, Routed, Scaled, 
 Array = np.ndarray[Any, Any]
 
 _BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
-_BINARY |= {"Max": np.maximum, "Min": np.minimum}
+_BINARY |= {"Max": np.maximum, "Min": np.minimum, "Pow": np.power}
 _UNARY = {"Abs": np.abs, "Exp": np.exp, "Log": np.log, "Sqrt": np.sqrt, "Tanh": np.tanh}
-_UNARY |= {"Sign": np.sign, "Neg": np.negative}
+_UNARY |= {"Sign": np.sign, "Neg": np.negative, "Sin": np.sin, "Cos": np.cos}
+_UNARY |= {"Sinh": np.sinh, "Cosh": np.cosh}
 
 
 class Tape:
@@ -209,6 +210,21 @@ class Tape:
     def sign(self, x: Symbol, /) -> Symbol:
         return self.unary("Sign", x)
 
+    def sin(self, x: Symbol, /) -> Symbol:
+        return self.unary("Sin", x)
+
+    def cos(self, x: Symbol, /) -> Symbol:
+        return self.unary("Cos", x)
+
+    def sinh(self, x: Symbol, /) -> Symbol:
+        return self.unary("Sinh", x)
+
+    def cosh(self, x: Symbol, /) -> Symbol:
+        return self.unary("Cosh", x)
+
+    def pow(self, x: Any, y: Any, /) -> Symbol:
+        return self.binary("Pow", x, y)
+
     def square(self, x: Symbol, /) -> Symbol:
         return x * x
 
@@ -352,6 +368,14 @@ class Tape:
             full[axis], full[x.ndim + axis] = pads[i], pads[len(axes) + i]
             shape[axis] += pads[i] + pads[len(axes) + i]
         return self.op("Pad", x, self.ints(full), shape=shape) if any(full) else x
+
+    def cast_like(self, v: Symbol, x: Symbol) -> Symbol:
+        if v.dtype == x.dtype:
+            return v
+        if v.value is not None:
+            return self.constant(v.value.astype(x.dtype))
+        kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+        return self.op("Cast", v, shape=v.shape, dtype=x.dtype, to=kind)
 
     def integers(self, x: Symbol) -> list[int]:
         if x.value is None:
