@@ -2,10 +2,10 @@
 
     python tests/benchmarks/dr_speed.py [--model dr.onnx] [--image fundus.png] [--json out.json]
 
-The job is the input map, the constants' totals of all 15 layers and the residual. Everything is timed
-in one process, each thing in a block of its own after two warm-up runs; the unit is ONNX Runtime's
-forward pass of the same file, timed before and after. Memory is the rise of the peak during one run,
-arena off, over the size of the activations.
+The job is the input map, the constants' totals of all 15 layers and the residual. Everything is
+timed in one process, each thing in a block of its own after two warm-up runs; the unit is ONNX
+Runtime's forward pass of the same file, timed before and after. Memory is the rise of the peak
+during one run, arena off, over the size of the activations.
 """
 
 import argparse
