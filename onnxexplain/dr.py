@@ -33,7 +33,7 @@ class Preprocess:
         """Return it as the metadata of a model file holds it."""
         return {
             "size": [640, 640],
-            "mode": "crop",
+            "mode": "fundus",
             "scale": 1.0,
             "mean": list(self.mean),
             "std": list(self.std),

@@ -31,7 +31,7 @@ def compiled(
     """Run prediction and explanation as one ONNX graph."""
     shape = prepared.lowered.shapes[question.output]
     aims = read(target, targets, question.against, shape, question.labels)
-    seeded = any(aim.seed is not None for aim in aims)
+    seeded = len(shape) < 2 or any(aim.seed is not None for aim in aims)
     graph, session = _session(question, prepared, len(aims), seeded, request)
     inputs = dict(feeds)
     if seeded:

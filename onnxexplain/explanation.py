@@ -259,13 +259,13 @@ class Explanation:
         """All constants of the network, carried to the input and added up: [N,H,W]."""
         if self._spread is None:
             self.fetch(constants=True)
-        spread = self._spread or {}
+        spread = {n: v for n, v in (self._spread or {}).items() if self.field_of(n) is not None}
         sizes = self.sizes
         total: Array = np.zeros((*self.score.shape, *sizes), np.float64)
         for name, values in spread.items():
             total += self.to_input(name, np.squeeze(values, -len(sizes) - 1))
         flat = [n for n in self.constants if n not in spread]
-        for name in flat:  # behind the flatten: the whole image is what such a unit sees
+        for name in flat:  # behind the flatten, among tokens: such a unit sees the whole image
             column = self.constants[name].reshape(*self.score.shape, *(1,) * len(sizes))
             total += transport.to_input(column, None, sizes, self._prior)
         return total.astype(np.float32)

@@ -63,8 +63,13 @@ def find(image: Image.Image) -> Disc:
     return Disc(middle.x, middle.y, middle.radius) if filled else disc
 
 
-def cut(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> tuple[Image.Image, Box]:
-    """Return the disc resized to fill ``size``, its surround black, and its box."""
+def cut(
+    image: Image.Image, size: tuple[int, int] | None, method: Image.Resampling
+) -> tuple[Image.Image, Box]:
+    """Return the disc resized to fill ``size``, its surround black, and its box.
+
+    Without a size it keeps its own.
+    """
     disc = find(image)
     box = disc.box
     whole = (0.0, 0.0, float(image.width), float(image.height))
@@ -75,11 +80,11 @@ def cut(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> 
         left, top = math.floor(box[0]), math.floor(box[1])
         part = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))  # black beyond
         inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    rows, columns = size
+    rows, columns = size or (max(1, round(2 * disc.radius)),) * 2
     if part.size != (columns, rows) or inner != whole:
         part = part.resize((columns, rows), method, box=inner)
     pixels = np.array(part)
-    y, x = ((np.arange(n) + 0.5) * 2 / n - 1 for n in size)
+    y, x = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (rows, columns))
     pixels[np.hypot(x[None, :], y[:, None]) > 1] = 0
     return Image.fromarray(pixels), box
 

@@ -1,6 +1,5 @@
 """From a photograph to what a model takes, and from a map back to the photograph."""
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from onnxexplain import fundus
 from onnxexplain.errors import InputError
 from onnxexplain.recipe import Recipe
 
@@ -44,7 +44,8 @@ class Picture:
     photo
         the whole photograph, upright: uint8 [h,w,3].
     box
-        the part of it that the model sees: left, top, right, bottom, in its pixels.
+        the part of it that the model sees: left, top, right, bottom, in its pixels; a disc that
+        the frame cuts off reaches beyond it.
     """
 
     values: Array
@@ -56,12 +57,17 @@ class Picture:
     def record(self) -> dict[str, Any]:
         """Return what was done, as JSON takes it."""
         height, width = self.photo.shape[:2]
-        return {
+        done = {
             **self.recipe.record(),
             "size": list(self.seen.shape[:2]),
             "photograph": [height, width],
             "box": [round(v, 3) for v in self.box],
         }
+        if self.recipe.mode == "fundus":
+            left, top, right, bottom = self.box
+            done["centre"] = [round((left + right) / 2, 3), round((top + bottom) / 2, 3)]
+            done["radius"] = round((right - left) / 2, 3)
+        return done
 
     def carry_back(self, values: Array, *, smooth: bool = True) -> Array:
         """Return maps [..., H, W] of the model's input as maps of the photograph [..., h, w].
@@ -73,13 +79,13 @@ class Picture:
         height, width = self.photo.shape[:2]
         method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
         out = np.full((*values.shape[:-2], height, width), np.nan, np.float32)
+        size = (max(right - left, 1), max(bottom - top, 1))
+        # A box may reach beyond the photograph, into black that was added.
+        rows, columns = slice(max(top, 0), top + size[1]), slice(max(left, 0), left + size[0])
+        inside = np.s_[max(-top, 0) : height - top, max(-left, 0) : width - left]
         for index in np.ndindex(values.shape[:-2]):
             plane = Image.fromarray(np.ascontiguousarray(values[index], np.float32))
-            size = (max(right - left, 1), max(bottom - top, 1))
-            part = np.asarray(plane.resize(size, method))
-            out[index][top : top + size[1], left : left + size[0]] = part[
-                : height - top, : width - left
-            ]
+            out[index][rows, columns] = np.asarray(plane.resize(size, method))[inside]
         return out
 
 
@@ -181,6 +187,8 @@ def _cut(
     image: Image.Image, recipe: Recipe
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
     """Resize, then keep the middle; the sizes are rounded as torchvision rounds them."""
+    if recipe.mode == "fundus":
+        return fundus.cut(image, recipe.size, _RESAMPLE[recipe.interpolation])
     width, height = image.size
     if recipe.size is None:
         return image, (0.0, 0.0, width, height)
@@ -209,8 +217,8 @@ def as_photograph(values: Array, channels_last: bool, record: dict[str, Any] | N
     if not channels_last or values.ndim == 2:
         pixels = pixels.transpose(1, 2, 0)
     pixels = pixels.astype(np.float32)
-    if record is not None:
-        recipe = Recipe.read(record, "preprocessing")
+    recipe = None if record is None else Recipe.read(record, "preprocessing")
+    if recipe is not None and {len(recipe.mean), len(recipe.std)} <= {1, pixels.shape[-1]}:
         pixels = (pixels * _floats(recipe.std) + _floats(recipe.mean)) / recipe.scale
         if recipe.channels == "bgr":
             pixels = pixels[..., ::-1]
@@ -222,55 +230,3 @@ def as_photograph(values: Array, channels_last: bool, record: dict[str, Any] | N
     else:
         rgb = np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1)
     return np.asarray((rgb.clip(0, 1) * 255).round().astype(np.uint8))
-
-
-# ----- Labels -----
-
-
-def read_labels(path: str | Path) -> list[str]:
-    """Return the names of the classes: one per line, ``synset_words.txt``, or JSON.
-
-    Raises
-    ------
-    InputError
-        if the file cannot be read, or holds no names.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: labels must be text in UTF-8") from error
-    labels = _json_labels(text, path) if text.lstrip()[:1] in ("[", "{") else _lines(text)
-    if not labels:
-        raise InputError(f"{path}: holds no labels")
-    return labels
-
-
-def _lines(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    words = [line.split(maxsplit=1) for line in lines]
-    synsets = all(len(w[0]) == 9 and w[0][0] == "n" and w[0][1:].isdigit() for w in words)
-    return [w[-1] for w in words] if synsets else lines
-
-
-def _json_labels(text: str, path: Path) -> list[str]:
-    try:
-        held = json.loads(text)
-        if isinstance(held, dict):
-            held = _in_order({int(key): value for key, value in held.items()})
-    except ValueError as error:
-        raise InputError(f"{path}: labels are not JSON as expected ({error})") from error
-    if not isinstance(held, list):
-        raise InputError(f"{path}: labels in JSON are a list, or an object with numbers for keys")
-    # Keras keeps its labels as {"0": ["n01440764", "tench"], ...}
-    return [str(v[-1]) if isinstance(v, list) and v else str(v) for v in held]
-
-
-def _in_order(numbered: dict[int, Any]) -> list[Any]:
-    if not numbered:
-        return []
-    if min(numbered) < 0 or max(numbered) > 10 * len(numbered) + 100:
-        raise ValueError("the numbers of the classes leave gaps")
-    return [numbered.get(i, str(i)) for i in range(max(numbered) + 1)]

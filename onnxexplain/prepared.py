@@ -75,7 +75,7 @@ def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
     lowered = lower(model.proto, sizes, run_once, question.dtype, newest())
     path = way.find(lowered, model, question.output, question.wrt)
     layer = None
-    if question.method.cam:
+    if question.method.layered:
         layer = way.cam_layer(lowered, path, question.layer, question.output)
     prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer)
     names = dict.fromkeys(lowered.shapes)  # the graph alone is asked: no value is looked at

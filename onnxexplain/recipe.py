@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from onnxexplain.graph import Model, ValueInfo
 
 CHOICES = {
-    "mode": ("crop", "resize"),
+    "mode": ("crop", "resize", "fundus"),
     "channels": ("rgb", "bgr", "gray"),
     "layout": ("NCHW", "NHWC", "NHW"),
     "interpolation": ("nearest", "box", "bilinear", "bicubic", "lanczos"),
@@ -33,7 +33,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "unit": {},
     "bytes": {"scale": 255},
-    # the diabetic-retinopathy network of de la Torre, Valls and Puig
+    # the diabetic-retinopathy network of de la Torre, Valls and Puig; any photograph of a retina
+    "fundus": {
+        "size": 640,
+        "mode": "fundus",
+        "interpolation": "lanczos",
+        "mean": (0.382, 0.265, 0.189),
+        "std": (0.290, 0.210, 0.170),
+    },
+    # the same for photographs whose retina fills the square already
     "retina": {
         "size": 640,
         "interpolation": "lanczos",
@@ -53,7 +61,8 @@ class Recipe:
     size
         height and width; None keeps the photograph's own.
     mode
-        ``crop``: the short side is resized and the middle kept; ``resize``: both sides are.
+        ``crop``: the short side is resized and the middle kept; ``resize``: both sides are;
+        ``fundus``: the retina's disc is found and fills the image, on black.
     scale
         the value of a white pixel.
     mean, std

@@ -6,23 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from onnxexplain import strips
 from onnxexplain.image import Picture
-from onnxexplain.layers import Statistics
-from onnxexplain.panels import Scale
-from onnxexplain.pictures import bars, bytes_of, grid, jpeg, reduced, shown
+from onnxexplain.pictures import bars, bytes_of, jpeg, reduced
 from onnxexplain.plot import marked, speaks, spotted
-from onnxexplain.view import Carried, View
+from onnxexplain.view import View
 
 Array = np.ndarray[Any, Any]
 
-ROOM = 3_600_000
-"""Bytes that all maps of the page may take, before they are written as text."""
-PER_PIXEL = 0.75
-"""Bytes that a pixel of a map takes, measured on maps of layers near the input."""
-SIDES = (64, 224)
-"""How many pixels a map of a layer is wide, at the least and at the most."""
-LARGE = 320
-"""How many pixels the maps of the input are wide."""
 SLIDER = 640
 """How many pixels the map under the slider has on its longer side, at the most."""
 MOST_FEATURES = 512
@@ -36,17 +27,12 @@ CAVEAT = (
 )
 
 
-def _walks(view: View) -> bool:
-    """Whether there are shares to follow through the layers, and a picture to draw them over."""
-    return view.e.shares_out and view.has_positions and view.over_input
-
-
 def ahead(view: View) -> None:
     """Compute in one run everything that the page reads, class by class."""
     e = view.e
-    if not _walks(view):
+    if not strips.walks(view):
         return
-    blocks = _blocks(view)
+    blocks = strips.drawn(view)
     whole = [name for name in (view.features(),) if name is not None] + blocks[-2:]
     e.fetch(layers=whole, maps=blocks, statistics=blocks, constants=view.whole)
 
@@ -68,7 +54,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    maker.filters["number"] = _number
+    maker.filters["number"] = strips.number
     parts = {
         "view": view,
         "e": view.e,
@@ -78,21 +64,24 @@ def page(
         "ledger": _ledger(view),
         "photograph": None if view.photograph is None else jpeg(view.photograph),
         "features": list(_features(view)),
-        "grids": list(_grids(view, cmap)),
-        "layers": list(_layers(view, cmap, tell)),
-        "blocks": len(view.blocks()) if _walks(view) else 0,
-        "finals": list(_finals(view, cmap, tell)),
+        "grids": list(strips.grids(view, cmap)),
+        "layers": list(strips.layers(view, cmap, tell)),
+        "blocks": len(view.blocks()) if strips.walks(view) else 0,
+        "finals": list(strips.finals(view, cmap, tell)),
         "slider": _slider(view),
         "flat": _flat(view),
         "speaks": speaks(cmap),
+        "place": _place(view),
         "preparation": view.image.record() if isinstance(view.image, Picture) else {},
     }
     return maker.get_template("report.html").render(parts)
 
 
-def _number(value: float) -> str:
-    """Write a number with five digits and a true minus sign."""
-    return f"{value:.5g}".replace("-", "\u2212")
+def _place(view: View) -> str:
+    """Say what the score is shared out over."""
+    if set(view.e.attributions) <= set(view.e.inputs):
+        return "pixels" if view.has_positions else "input"
+    return f"tensor {view.first}"
 
 
 def _method(view: View) -> dict[str, Any]:
@@ -118,7 +107,8 @@ def _scores(view: View) -> list[dict[str, Any]]:
 
 def _score(view: View, c: int, low: float, span: float) -> dict[str, Any]:
     score = float(view.logits[c])
-    said = [w for w, on in (("predicted", c == view.predicted), ("true", c == view.truth)) if on]
+    predicted = c == view.predicted and len(view.logits) > 1
+    said = [w for w, on in (("predicted", predicted), ("true", c == view.truth)) if on]
     return {
         "name": view.name(c),
         "score": score,
@@ -184,151 +174,7 @@ def _features(view: View) -> Iterator[dict[str, Any]]:
         }
 
 
-def _grids(view: View, cmap: str | None) -> Iterator[dict[str, Any]]:
-    """The feature maps of the last two layers one by one, for the leading class."""
-    if not _walks(view) or view.features() is None:
-        return
-    for name in reversed(view.blocks()[-2:]):
-        maps = view.pick(view.e.layers[name].score)[view.leading]
-        scale = Scale.signed(list(maps), cmap)
-        yield {"name": name, "maps": grid(maps, scale), "scale": _legend(scale)} | {
-            "count": len(maps),
-            "size": f"{maps.shape[2]} x {maps.shape[1]}",
-        }
-
-
-# ----- Layers -----
-
-
-def _blocks(view: View) -> list[str]:
-    """The layers drawn: all of them, or as many, evenly spaced, as the page has room for."""
-    blocks = view.blocks()
-    most = int(ROOM / (PER_PIXEL * SIDES[0] ** 2 * 2 * len(view.names)))
-    if len(blocks) <= most:
-        return blocks
-    chosen = np.unique(np.linspace(0, len(blocks) - 1, max(most, 2)).round().astype(int))
-    return [blocks[i] for i in chosen]
-
-
-def _layers(view: View, cmap: str | None, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    if not _walks(view):
-        return
-    blocks = _blocks(view)
-    fit = (ROOM / (PER_PIXEL * 2 * max(len(blocks), 1) * len(view.names))) ** 0.5
-    side = int(np.clip(fit, *SIDES))
-    tell("report: the layers")
-    for name in reversed(blocks):
-        held = view.carried(name)
-        yield {
-            "name": name,
-            "shape": " x ".join(str(n) for n in view.e.shape_of(name)[1:]),
-            "field": _field(view.e.layers[name].receptive_field),
-            "score": _row(view, held.score, held.score_sum, f"score of {name}", cmap, side),
-            "constant": _row(
-                view, held.constant, held.constant_sum, f"constants of {name}", cmap, side
-            ),
-            "numbers": _numbers(view, held),
-        }
-
-
-def _field(field: Any) -> str:
-    return " x ".join(f"{axis.size:g}" for axis in field) if field else ""
-
-
-def _row(
-    view: View, maps: Array, sums: Array, what: str, cmap: str | None, side: int
-) -> dict[str, Any]:
-    """One panel per class, on one scale."""
-    small = [reduced(m, side) for m in maps]
-    scale = Scale.signed(small, cmap)
-    panels = [
-        {
-            "image": shown(picture, scale),
-            "name": name,
-            "sum": float(total),
-            "alt": f"Map of the {what} for {name}, which sums to {_number(float(total))}.",
-        }
-        for picture, total, name in zip(small, sums, view.names, strict=True)
-    ]
-    return {"panels": panels, "scale": _legend(scale)}
-
-
-def _legend(scale: Scale) -> dict[str, Any]:
-    stops = scale.rgb(np.linspace(scale.low, scale.high, 17))
-    colours = ", ".join(f"rgb({r} {g} {b})" for r, g, b in stops)
-    return {"low": scale.low, "high": scale.high, "gradient": colours}
-
-
-def _numbers(view: View, held: Carried) -> list[dict[str, Any]]:
-    """The authors' statistics: of the shares before channels are summed, of carried constants."""
-    score = [view.pick(getattr(held.score_statistics, f)) for f in _FIELDS]
-    constant = [getattr(held.constant_statistics, f) for f in _FIELDS]
-    return [
-        {
-            "name": name,
-            "score": [float(v[k]) for v in (held.score_sum, *score)],
-            "constant": [float(v[k]) for v in (held.constant_sum, *constant)],
-        }
-        for k, name in enumerate(view.names)
-    ]
-
-
-_FIELDS = ("maximum", "minimum", "mean", "deviation")
-
-
 # ----- At the input -----
-
-
-def _finals(view: View, cmap: str | None, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """The maps at the input: shares, all constants, and both together; or the one there is."""
-    if not view.has_positions:
-        return
-    tell("report: the pixels")
-    if view.cam:
-        yield _overlays(view, cmap)
-        return
-    rows = [("The map", "every pixel's value", view.maps)]
-    if view.whole:
-        shares, constants = view.parts()
-        rows = [
-            ("What the pixels hold", "shares of the input", shares),
-            (
-                "What the constants of all layers hold",
-                "constants, carried to the pixels",
-                constants,
-            ),
-            ("Both together: the map of the score", "shares and constants", view.maps),
-        ]
-    for title, what, maps in rows:
-        sums = maps.sum(axis=(1, 2), dtype=np.float64)
-        carried = Statistics.of(maps, 1)
-        columns = [sums, *(getattr(carried, f) for f in _FIELDS)]
-        numbers = [
-            {"name": name, "score": [float(v[k]) for v in columns], "constant": []}
-            for k, name in enumerate(view.names)
-        ]
-        row = _row(view, maps, sums, what, cmap, LARGE)
-        yield {"title": title, "what": what, "numbers": numbers, **row}
-
-
-def _overlays(view: View, cmap: str | None) -> dict[str, Any]:
-    scale = Scale.positive(list(view.maps), cmap)
-    under = view.photograph
-    panels = []
-    for values, name in zip(view.maps, view.names, strict=True):
-        colour = scale.rgb(values)
-        if under is not None:
-            colour = (0.5 * colour + 0.5 * under).round().astype(np.uint8)
-        alt = f"Where {name} is seen, bright, over the photograph."
-        panels.append({"image": jpeg(colour), "name": name, "sum": None, "alt": alt})
-    what = f"the map of {view.e.layer}, over the photograph"
-    return {
-        "title": "Where the class is seen",
-        "what": what,
-        "numbers": [],
-        "panels": panels,
-        "scale": _legend(scale),
-    }
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,8 @@ class View:
         """Return a class as number and label: ``4 proliferative DR``."""
         if target is None:
             return "the chosen combination"
+        if len(self.logits) == 1 and not self.e.labels:
+            return "the score"
         labels = self.e.labels
         known = labels is not None and target < len(labels)
         label = labels[target].split(",")[0] if known and labels else ""
@@ -127,8 +129,16 @@ class View:
             for name, score, end in zip(self.names, self.scores, ends, strict=True)
         ]
 
+    def claim(self) -> str:
+        """Say in a few words what is explained: what the model predicts, or its one score."""
+        if len(self.logits) == 1:
+            return f"scores {self.logits[0]:.5g}"
+        return f"says: {self.name(self.predicted)}"
+
     def verdict(self) -> str:
         """Say what the model predicts, and what is true where that is known."""
+        if len(self.logits) == 1:
+            return f"It scores {self.logits[0]:.5g}."
         said = f"Predicted: {self.name(self.predicted)}."
         return said if self.truth is None else f"{said} True: {self.name(self.truth)}."
 

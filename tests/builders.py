@@ -68,7 +68,9 @@ class Numeric:
     ) -> None:
         sizes = {name: value.shape for name, value in feeds.items()}
         self.proto = lower(proto, sizes, run_once, "float64", newest()).proto
-        self.feeds = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
+        self.feeds = {
+            n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()
+        }
         self.output, self.seed = output, seed.astype(np.float64)
 
     def __call__(self, feeds: Mapping[str, Array]) -> float:
@@ -78,7 +80,9 @@ class Numeric:
     def along(self, direction: Mapping[str, Array], step: float = 1e-6) -> float:
         """Return the derivative along a direction."""
         ahead = {n: v + step * direction[n] if n in direction else v for n, v in self.feeds.items()}
-        behind = {n: v - step * direction[n] if n in direction else v for n, v in self.feeds.items()}
+        behind = {
+            n: v - step * direction[n] if n in direction else v for n, v in self.feeds.items()
+        }
         return (self(ahead) - self(behind)) / (2 * step)
 
 
@@ -96,7 +100,9 @@ def flat(proto: onnx.ModelProto) -> onnx.ModelProto:
             continue
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
         row = f"{value.name}_row"
-        inputs.append(helper.make_tensor_value_info(row, onnx.TensorProto.FLOAT, [1, int(np.prod(shape))]))
+        inputs.append(
+            helper.make_tensor_value_info(row, onnx.TensorProto.FLOAT, [1, int(np.prod(shape))])
+        )
         graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), f"{row}_shape"))
         before.append(helper.make_node("Reshape", [row, f"{row}_shape"], [value.name], f"{row}_in"))
     graph.initializer.append(numpy_helper.from_array(np.array([1, -1], np.int64), "as_row"))

@@ -109,7 +109,8 @@ def nets():
                 """(float[N,5,6] x) => (float[N,4] y) {
                 t = Transpose<perm=[0,2,1]>(x)  q = MatMul(x, wq)  k = MatMul(wk, t)
                 l = MatMul(q, k)  p = Softmax<axis=-1>(l)  o = MatMul(p, x)
-                i = Identity(o)  u = Unsqueeze(i, one)  r = Reshape(u, shape)  y = MatMul(r, v) }""",
+                i = Identity(o)  u = Unsqueeze(i, one)  r = Reshape(u, shape)
+                y = MatMul(r, v) }""",
                 one=[1],
                 shape=np.array([0, -1]),
                 **weights(7, wq=(6, 6), wk=(6, 6), v=(30, 4)),

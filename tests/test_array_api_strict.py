@@ -14,7 +14,6 @@ from tests.builders import Array
 from tests.nets import NETS, data
 
 
-
 def strict(value):
     return array_api_strict.asarray(np.ascontiguousarray(value))
 
@@ -44,7 +43,11 @@ def test_every_net(name, dtype):
     proto = NETS[name]
     feeds = data(proto, 1)
     found = answers(proto, feeds, dtype)
-    own = {key: v for key, v in found.items() if key.startswith(("attribution", "score/", "constant/", "spread"))}
+    own = {
+        key: v
+        for key, v in found.items()
+        if key.startswith(("attribution", "score/", "constant/", "spread"))
+    }
     assert own
     for key, value in own.items():
         assert value.dtype == getattr(array_api_strict, dtype), key

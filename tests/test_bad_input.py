@@ -35,7 +35,13 @@ def fails(kind, words, action):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x00" * 64, b"hello, this is text", b"\x89PNG\r\n\x1a\n" + b"\x00" * 99, os.urandom(999)],
+    [
+        b"",
+        b"\x00" * 64,
+        b"hello, this is text",
+        b"\x89PNG\r\n\x1a\n" + b"\x00" * 99,
+        os.urandom(999),
+    ],
     ids=["empty", "zeros", "text", "png", "random"],
 )
 def test_not_onnx(content, tmp_path):
@@ -69,7 +75,12 @@ def test_damaged_bytes(drawn):
         at = drawn.draw(st.integers(0, len(content) - 1))
         content[at] = drawn.draw(st.integers(0, 255))
     try:
-        ox.explain(bytes(content), X[:1], target=0, engine=drawn.draw(st.sampled_from(["eager", "compiled"])))
+        ox.explain(
+            bytes(content),
+            X[:1],
+            target=0,
+            engine=drawn.draw(st.sampled_from(["eager", "compiled"])),
+        )
     except ox.OnnxExplainError as error:
         assert "\n" not in str(error)
 
@@ -116,14 +127,17 @@ def test_a_constant_that_would_fill_the_memory(operator, given):
         [numpy_helper.from_array(v, n) for n, v in held.items() if n in given],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    fails(ox.ModelError, ["/bomb", "refused"], lambda: ox.explain(proto, np.ones((1, 3), np.float32)))
+    fails(
+        ox.ModelError, ["/bomb", "refused"], lambda: ox.explain(proto, np.ones((1, 3), np.float32))
+    )
 
 
 def test_a_chain_of_constants_that_would_fill_the_memory():
     """Each step is small on paper; the product of all of them is not."""
     proto = net(
         """(float[N,3] x) => (float[N,3] y) {
-            a = Tile(one, times)  b = Tile(a, times)  s = ReduceSum<keepdims=0>(b)  y = Add(x, s) }""",
+            a = Tile(one, times)  b = Tile(a, times)
+            s = ReduceSum<keepdims=0>(b)  y = Add(x, s) }""",
         one=np.ones((1,)),
         times=np.array([1 << 17]),
     )
@@ -171,9 +185,7 @@ def test_names_that_break_lines():
 
 
 def test_a_way_into_a_fixed_slot():
-    proto = net(
-        "(float[N,2,3,3] x, float[2,2,3,3] w) => (float[N,2,a,b] y) { y = Conv(x, w) }"
-    )
+    proto = net("(float[N,2,3,3] x, float[2,2,3,3] w) => (float[N,2,a,b] y) { y = Conv(x, w) }")
     x = {"x": np.ones((1, 2, 3, 3), np.float32), "w": np.ones((2, 2, 3, 3), np.float32)}
     fails(ox.UnsupportedOperator, ["Conv_0", "input 1"], lambda: ox.explain(proto, x))
     e = ox.explain(proto, x, wrt="x", target=0)
@@ -347,7 +359,10 @@ def test_batches_that_differ():
         ({"target": np.array([0, 9])}, "target 9 is out of range"),
         ({"target": np.array([0, 1, 2])}, ""),
         ({"target": "cat"}, "labels="),
-        ({"target": "cab", "labels": ["cat", "car", "dog", "cow"]}, ["no label `cab`", "nearest: ca"]),
+        (
+            {"target": "cab", "labels": ["cat", "car", "dog", "cow"]},
+            ["no label `cab`", "nearest: ca"],
+        ),
         ({"target": (1, 2)}, "no element"),
         ({"target": (9,)}, "no element"),
         ({"target": 1.5}, ""),

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import onnxexplain as ox
-from onnxexplain.image import as_photograph, prepare, read_labels, read_photo
+from onnxexplain.image import as_photograph, prepare, read_photo
+from onnxexplain.labels import read_labels
 from onnxexplain.recipe import PRESETS, Recipe, recipe_for
 from tests.builders import net
 from tests.pictures import classifier, photograph

@@ -48,7 +48,9 @@ def test_conserves_in_float32(name, engine):
     given = sum(v.astype(np.float64).sum() for v in e.attributions.values())
     gap = abs(e.score[0] - given - e.constant[0])
     assert gap <= 1e-5 * max(1, abs(e.score[0])) + 1e-7 * shares(e)
-    assert np.allclose(e.residual, (e.score - given - e.constant) / max(1, abs(e.score[0])), atol=2e-6)
+    assert np.allclose(
+        e.residual, (e.score - given - e.constant) / max(1, abs(e.score[0])), atol=2e-6
+    )
 
 
 @every_net
@@ -84,7 +86,9 @@ def test_compiled_is_eager(name):
     eager, compiled = (ox.explain(proto, feeds, engine=e, targets="all") for e in ENGINES)
     for tensor, value in eager.attributions.items():
         assert compiled.attributions[tensor].dtype == value.dtype == np.float32
-        assert np.allclose(compiled.attributions[tensor], value, atol=1e-5 * max(1, np.abs(value).max()))
+        assert np.allclose(
+            compiled.attributions[tensor], value, atol=1e-5 * max(1, np.abs(value).max())
+        )
     assert compiled.constants.keys() == eager.constants.keys()
     for tensor, value in eager.constants.items():
         assert np.allclose(compiled.constants[tensor], value, atol=1e-4)
@@ -156,7 +160,8 @@ def test_no_input_all_constants(name):
 
 BARE = net(
     """(float[N,3,8,8] x) => (float[N,4] y) {
-        h = Conv<pads=[1,1,1,1]>(x, w)  r = Relu(h)  m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
+        h = Conv<pads=[1,1,1,1]>(x, w)  r = Relu(h)
+        m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
         k = Conv(m, w2)  l = LeakyRelu(k)  s = GlobalAveragePool(l)  f = Flatten(s)
         y = MatMul(f, v) }""",
     **weights(13, w=(6, 3, 3, 3), w2=(8, 6, 3, 3), v=(8, 4)),
@@ -400,6 +405,67 @@ def test_nothing_where_the_class_cannot_see(engine):
 
 
 @both_engines
+def test_masked_attention(engine):
+    """Logits of minus infinity: zero times infinity is nothing, in shares, constants and maps."""
+    mask = np.zeros((4, 4), np.float32)
+    mask[np.triu_indices(4, 1)] = -np.inf
+    proto = net(
+        """(float[N,4,4] x) => (float[N,3] y) {
+            l = Add(x, mask)  s = Softmax<axis=-1>(l)  o = MatMul(s, x)  f = Flatten(o)
+            y = Gemm(f, v) }""",
+        mask=mask,
+        **weights(1, v=(16, 3)),
+    )
+    e = ox.explain(proto, data(proto, 2), target=1, engine=engine, layers="all")
+    assert np.abs(e.residual).max() < 1e-5
+    assert np.isfinite(e.heatmap()).all()
+    for layer in e.layers.values():
+        assert np.isfinite(layer.score).all()
+        assert np.isfinite(layer.constant).all()
+
+
+@both_engines
+def test_a_root_at_zero(engine):
+    """Infinitely steep there, which counts as 0."""
+    proto = net("(float[N,3] x) => (float[N,3] y) { y = Pow(x, half) }", half=0.5)
+    x = np.array([[0.0, 1.0, 4.0]], np.float32)
+    e = ox.explain(proto, x, target=np.ones((1, 3)), engine=engine)
+    assert e.attributions["x"].tolist() == [[0, 0.5, 1]]
+    assert e.constant.tolist() == [1.5]
+    assert e.residual.tolist() == [0]
+
+
+@both_engines
+def test_an_output_without_a_class_axis(engine):
+    proto = net(
+        "(float[N,3] x) => (float[N] y) { r = Relu(x)  y = ReduceSum<keepdims=0>(r, axes) }",
+        axes=[1],
+    )
+    x = np.array([[-1, 2, 3], [4, 5, 6]], np.float32)
+    for target in ("top", 0):
+        e = ox.explain(proto, x, target=target, engine=engine)
+        assert e.score.tolist() == [5, 15]
+        assert e.attributions["x"].tolist() == [[0, 2, 3], [4, 5, 6]]
+
+
+@both_engines
+def test_tokens_and_windows(engine):
+    """Tensors that lose positions, or hold them in the batch axis: totals stay right, and the map
+    of an image still adds up to its score."""
+    held = weights(1, w=(6, 3, 4, 4), b=(6,), wq=(4, 4), bq=(4,), v=(24, 4), c=(4,))
+    body = """(float[N,3,8,8] x) => (float[N,4] y) {{
+        k = Conv<strides=[4,4]>(x, w, b)  r = Reshape(k, inner)  q = MatMul(r, wq)
+        a = Add(q, bq)  h = Tanh(a)  z = Reshape(h, outer)  y = Gemm(z, v, c) }}""".format()
+    for inner in ([0, 6, 4], [-1, 3, 4]):
+        proto = net(body, inner=np.array(inner), outer=np.array([-1, 24]), **held)
+        e = ox.explain(proto, data(proto, 2), target=1, engine=engine)
+        assert np.abs(e.residual).max() < 1e-5
+        assert e.constant.shape == (2,)
+        total = e.heatmap().sum((1, 2), dtype=np.float64)
+        assert total == pytest.approx(e.score, abs=2e-5)
+
+
+@both_engines
 def test_folding_batchnorm_changes_nothing(engine):
     """METHODS A9.12: folded into the convolution, shares and block constants are the same."""
     held, bn = weights(1, w=(6, 3, 3, 3), b=(6,), v=(4, 6), c=(4,)), norm(2, 6)
@@ -413,7 +479,8 @@ def test_folding_batchnorm_changes_nothing(engine):
         f = Flatten(g) y = Gemm<transB=1>(f, v, c) }}"""
     apart = net(
         body.format(
-            "h = Conv<pads=[1,1,1,1]>(x, w, b) n = BatchNormalization(h, bn_scale, bn_b, bn_mean, bn_var)"
+            "h = Conv<pads=[1,1,1,1]>(x, w, b) "
+            "n = BatchNormalization(h, bn_scale, bn_b, bn_mean, bn_var)"
         ),
         **held,
         **bn,
@@ -458,5 +525,9 @@ def test_convolutional_builder_names():
     """The nets above are the ones the tests think they are."""
     proto = convolutional("a = Relu(h)")
     assert [n.op_type for n in proto.graph.node] == [
-        "Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm",
+        "Conv",
+        "Relu",
+        "GlobalAveragePool",
+        "Flatten",
+        "Gemm",
     ]

@@ -127,7 +127,9 @@ def test_explaining_loads_no_framework():
     code = """
 import numpy as np, onnxexplain as ox
 from onnx import parser
-model = parser.parse_model('<ir_version: 8, opset_import: ["": 18]> g (float[N,2] x) => (float[N,2] y) { y = Relu(x) }')
+model = parser.parse_model(
+    '<ir_version: 8, opset_import: ["": 18]> g (float[N,2] x) => (float[N,2] y) { y = Relu(x) }'
+)
 ox.explain(model, np.ones((1, 2), np.float32), target=0)
 """
     assert "torch" not in loaded_after(code)

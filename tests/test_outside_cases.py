@@ -70,7 +70,24 @@ def constant_term(case, engine):
     return e.attributions["x"]
 
 
+def backwards(method):
+    def run(case, engine):
+        return ox.explain(ONE_CONV, IMAGE, method, target=0, engine=engine).attributions["x"][0, 0]
+
+    return run
+
+
+def guided_grad_cam(case, engine):
+    """The case resizes the map to the nearest, we linearly: so its two factors are checked."""
+    cam = ox.explain(ONE_CONV, IMAGE, "grad-cam", layer="relu1", target=0, engine=engine)
+    sharp = backwards("guided-backprop")(case, engine)
+    return sharp * np.kron(cam.attributions["relu1"][0, 0], np.ones((2, 2)))
+
+
 RUN = {
+    "gbp": backwards("guided-backprop"),
+    "deconv": backwards("deconvnet"),
+    "guided_gradcam": guided_grad_cam,
     "sal_basic": sal_basic,
     "gradcam_conv1": grad_cam("conv1"),
     "gradcam_relu1": grad_cam("relu1"),
@@ -83,9 +100,6 @@ RUN = {
 WAITS = {
     "ig_": "integrated-gradients is not there yet",
     "pair_ig": "integrated-gradients is not there yet",
-    "gbp": "guided-backprop is not there yet",
-    "deconv": "deconvnet is not there yet",
-    "guided_gradcam": "guided-grad-cam is not there yet",
     "gradcam_conv1_split": "a CAM's channels are summed here; captum's option keeps them apart",
     "gradcam_dense": "a CAM of a layer without positions, which is an error here",
     "conductance": "conductance is not there yet",

@@ -152,8 +152,15 @@ def test_model(tmp_path):
     kinds = [kind for _, kind in graph.nodes(data="kind")]
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
     assert counts == {
-        "conv": 15, "batchnorm": 15, "relu": 15, "pool": 8, "gemm": 1,
-        "flatten": 1, "identity": 1, "input": 1, "output": 1,
+        "conv": 15,
+        "batchnorm": 15,
+        "relu": 15,
+        "pool": 8,
+        "gemm": 1,
+        "flatten": 1,
+        "identity": 1,
+        "input": 1,
+        "output": 1,
     }
     assert graph.nodes["/rf3/Conv"]["role"] == "linear"
     assert "rf3" in model.summary()
@@ -261,7 +268,7 @@ def test_threads_get_the_same(engine):
         try:
             for i, x in enumerate(batches):
                 found[worker, i] = explainer(x, targets=[0, 2])
-        except BaseException as error:  # noqa: BLE001 - reported below
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(w,)) for w in range(4)]

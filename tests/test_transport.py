@@ -134,7 +134,8 @@ def test_resize_is_half_pixel():
 
     proto = net(
         """(float[1,1,3,4] x) => (float[1,1,a,b] y) {
-            y = Resize<mode="linear", coordinate_transformation_mode="half_pixel">(x, , , sizes) }""",
+            y = Resize<mode="linear", coordinate_transformation_mode="half_pixel">(x, , , sizes)
+        }""",
         sizes=np.array([1, 1, 7, 10]),
     )
     x = np.random.default_rng(0).standard_normal((1, 1, 3, 4)).astype(np.float32)

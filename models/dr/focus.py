@@ -10,7 +10,6 @@ keeps the weights that localise best on validation retinas among those that stil
 """
 
 import argparse
-import csv
 import json
 import math
 import time
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batches import BATCH, Batches
-from dataset import TEST, VALIDATION, masks, shards
-from examine import examine, summary
+from batches import Batches
+from dataset import CELL, TEST, VALIDATION, masks, shards
+from kappa import kappa
 from network import FIELDS, GRADES, Network, normalise, save
-from kappa import kappa, kappa_loss
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -31,7 +29,11 @@ from train import Training
 RATE = 5e-4
 CROP = 256
 WIDER = 5
+STEPS = 20  # between two looks at the validation retinas
 GOOD_KAPPA = 0.96
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+States = list[tuple[Tensor, Tensor | None]]
 
 
 class Framed(Batches):
@@ -42,17 +44,18 @@ class Framed(Batches):
         super().refresh()
         self.masks = masks(self.folder, range(VALIDATION))
 
-    def frames(self, count: int, crop: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images, their grades and the widened masks of all their lesions.
+    def frames(self, count: int, crop: int | None) -> Batch:
+        """Return images, their grades, the widened masks of all lesions, and lesions by cell.
 
         Most crops are chosen about a lesion, where there is one.
         """
-        images, shown = [], []
+        images, shown, named = [], [], []
         grades = (np.arange(count) + self.rng.integers(GRADES)) % GRADES
         for grade in grades:
             shard = self.rng.integers(len(self.shards))
             i = grade + GRADES * self.rng.integers(len(self.shards[shard][0]) // GRADES)
             image = self.shards[shard][0][i]
+            cells = self.shards[shard][1][i].transpose(1, 2, 0)
             mask = np.unpackbits(self.masks[shard][i], axis=1).astype(bool)
             if crop:
                 at = self.rng.integers(image.shape[0], size=2)
@@ -60,14 +63,17 @@ class Framed(Batches):
                     found = np.flatnonzero(mask)
                     at = np.array(divmod(self.rng.choice(found), mask.shape[1]))
                     at += self.rng.integers(-crop // 3, crop // 3, size=2)
-                y, x = np.clip(at - crop // 2, 0, image.shape[0] - crop)
+                y, x = np.clip(at - crop // 2, 0, image.shape[0] - crop) // CELL * CELL
+                cells = cells[y // CELL :, x // CELL :][: crop // CELL, : crop // CELL]
                 image, mask = (a[y : y + crop, x : x + crop] for a in (image, mask))
-            image, mask = self.turn(image, mask)
+            image, mask, cells = self.turn(image, mask, cells)
             images.append(image)
             shown.append(widened(mask))
+            named.append(cells)
         x = self.shake(normalise(np.stack(images)))
         x += 0.03 * torch.randn_like(x)
-        return x, torch.from_numpy(grades), torch.from_numpy(np.stack(shown))[:, None]
+        cells = torch.from_numpy(np.stack(named)).permute(0, 3, 1, 2).float()
+        return x, torch.from_numpy(grades), torch.from_numpy(np.stack(shown))[:, None], cells
 
 
 def widened(mask: np.ndarray) -> np.ndarray:
@@ -75,19 +81,21 @@ def widened(mask: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.binary_dilation(mask, iterations=WIDER))
 
 
-def run(network: Network, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
-    """Score the grades, and tell which units were awake and which won each pooling."""
-    states: list[tuple[Tensor, Tensor | None]] = []
+def run(network: Network, x: Tensor) -> tuple[Tensor, Tensor, States]:
+    """Return scores, the features of rf125, and which units were awake and won each pooling."""
+    states: States = []
     for i, field in enumerate(FIELDS):
         x = getattr(network, f"rf{field}")(x)
         awake, won = x > 0, None
+        if field == 125:
+            features = x
         if i % 2 and i != len(FIELDS) - 1:
             x, won = functional.max_pool2d(x, 2, return_indices=True)
         states.append((awake, won))
-    return network.grade(x), states
+    return network.grade(x), features, states
 
 
-def along(network: Network, way: Tensor, states: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+def along(network: Network, way: Tensor, states: States) -> Tensor:
     """Return how the scores change as the input goes a little ``way``, linear in it.
 
     Differentiating that by the weights is differentiating the gradient by them, for a quarter of
@@ -103,83 +111,114 @@ def along(network: Network, way: Tensor, states: list[tuple[Tensor, Tensor | Non
     return way.mean((2, 3)) @ network.lc.weight.T
 
 
-def learn(
-    network: Network, x: Tensor, grades: Tensor, mask: Tensor, whole: bool
-) -> tuple[Tensor, Tensor, float]:
-    """Return the scores, a term whose gradient is that of `astray`, and what `astray` is."""
+def learn(training: Training, batch: Batch, strength: float, whole: bool) -> tuple[Tensor, float]:
+    """Return a loss to differentiate, and how much goes `astray`.
+
+    Whole retinas are graded. Crops, which have no grade, only go on naming the lesions.
+    """
+    x, grades, mask, cells = batch
+    network = training.network
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(True):
-        scores, states = run(network, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, features, states = run(network, x)
+        named = training.namer(features).float()
     scores = scores.float()
     chosen = scores.gather(1, grades[:, None]).sum()
-    (slope,) = torch.autograd.grad(chosen, x, retain_graph=whole)
+    (slope,) = torch.autograd.grad(chosen, x, retain_graph=True)
     slope = slope.detach().requires_grad_()
-    off = astray((x.detach() * slope).sum(1, keepdim=True), mask, whole)
+    off = astray((x.detach() * slope).sum(1, keepdim=True), mask)
     (way,) = torch.autograd.grad(off, slope)
     with torch.autocast("cpu", torch.bfloat16):
         change = along(network, way, states).float()
-    return scores, change.gather(1, grades[:, None]).sum(), float(off.detach())
+    loss = strength * change.gather(1, grades[:, None]).sum()
+    loss = loss + 10 * functional.binary_cross_entropy_with_logits(
+        named, cells, pos_weight=torch.tensor(3.0)
+    )
+    if whole:
+        loss = loss + 2 * functional.cross_entropy(scores, grades, label_smoothing=0.02)
+    return loss, float(off.detach())
 
 
-def astray(given: Tensor, mask: Tensor, each: bool) -> Tensor:
-    """Measure how much of |given| lies outside the masks: minus the log of the share inside."""
+def astray(given: Tensor, mask: Tensor) -> Tensor:
+    """Measure how much of |given| lies outside the masks: minus the log of the share inside.
+
+    Images without lesions count by what they show beside those with some.
+    """
     size = given.abs()
-    inside, whole = ((size * part).sum((1, 2, 3)) for part in (mask, torch.ones(())))
-    if not each:  # crops without lesions count by what they add to the rest
-        return torch.log(whole.sum() + 1e-6) - torch.log(inside.sum() + 1e-6)
-    ill = mask.any(-1).any(-1).any(-1)
-    return (torch.log(whole[ill] + 1e-6) - torch.log(inside[ill] + 1e-6)).mean()
+    whole, inside = size.sum((1, 2, 3)) + 1e-6, (size * mask).sum((1, 2, 3)) + 1e-6
+    ill = mask.flatten(1).any(1)
+    if not ill.any():
+        return 0 * whole.sum()
+    usual = inside[ill].detach().log().mean().exp()
+    return torch.where(ill, torch.log(whole / inside), torch.log1p(whole / usual)).mean()
 
 
-def look(network: Network, folder: Path, count: int = 25) -> tuple[float, np.ndarray]:
-    """Return the mean density in the lesions of positive input * gradient, and it by grade."""
-    painted, hidden = shards(folder, range(VALIDATION, TEST))[0][0], masks(
-        folder, range(VALIDATION, TEST)
-    )[0]
-    found = []
+def look(network: Network, folder: Path, count: int) -> tuple[float, np.ndarray]:
+    """Return kappa on validation retinas, and by grade the density in the lesions.
+
+    The density is that of positive input * gradient, a geometric mean over retinas.
+    """
+    painted = shards(folder, range(VALIDATION, TEST))[0][0]
+    hidden = masks(folder, range(VALIDATION, TEST))[0]
+    confusion = np.zeros((GRADES, GRADES), int)
+    found: list[list[float]] = [[] for _ in range(GRADES)]
     for i in range(count):
-        if i % GRADES:
-            x = normalise(np.array(painted[i])[None]).requires_grad_()
-            top = network(x).max()
-            (slope,) = torch.autograd.grad(top, x)
+        x = normalise(np.array(painted[i])[None]).requires_grad_()
+        scores = network(x)
+        confusion[i % GRADES, int(scores.argmax())] += 1
+        mask = widened(np.unpackbits(hidden[i], axis=1).astype(bool))
+        if mask.any():
+            (slope,) = torch.autograd.grad(scores.max(), x)
             rise = (x * slope).sum(1).detach()[0].clamp(min=0).numpy()
-            mask = widened(np.unpackbits(hidden[i], axis=1).astype(bool))
-            found.append(rise[mask].sum() / rise.sum() / mask.mean())
-    by_grade = np.exp(np.log(np.array(found) + 1e-3).reshape(-1, GRADES - 1).mean(0))
-    return float(by_grade.mean()), by_grade
+            inside = rise[mask].sum() / (rise.sum() + 1e-9)
+            found[i % GRADES].append(np.log(inside / mask.mean() + 1e-2))
+    return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
 
 
 def focus(folder: Path, weights: Path, out: Path, minutes: float, strength: float) -> None:
-    """Go on training from the state beside ``weights``."""
+    """Go on from the state beside ``weights``; every step sees crops and whole retinas."""
     training = Training(weights)
     training.resume()
     network = training.network.eval()
-    optimiser = torch.optim.Adam(network.parameters(), RATE)
+    parameters = [*network.parameters(), *training.namer.parameters()]
+    optimiser = torch.optim.Adam(parameters, RATE)
     source = Framed(folder, np.random.default_rng(1))
-    spent, best, steps, log = 0.0, 0.0, 0, []
+    spent, best, steps = 0.0, 0.0, 0
     while spent < minutes:
-        began = time.process_time()
-        for _ in range(24):
+        began, log = time.process_time(), []
+        for _ in range(STEPS):
             now = spent + (time.process_time() - began) / 60
             rate = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * min(1, now / minutes)) ** 2)
             optimiser.param_groups[0]["lr"] = rate
-            whole = steps % 4 == 3
-            x, grades, mask = source.frames(5 if whole else BATCH, None if whole else CROP)
-            scores, term, off = learn(network, x, grades, mask, whole)
-            loss = strength * term
-            if whole:
-                loss = loss + 2 * functional.cross_entropy(scores, grades)
             optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            gone = []
+            for crop, count in ((CROP, 10), (None, 5)):
+                batch = source.frames(count, crop)
+                loss, off = learn(training, batch, strength, whole=crop is None)
+                loss.backward()
+                gone.append(off)
+            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             optimiser.step()
-            log.append((whole, off))
-            steps += 1
+            log.append(gone)
+        steps += STEPS
+        agreement, dense = look(network, folder, 40)
         spent += (time.process_time() - began) / 60
-        apart = [np.mean([o for w, o in log[-24:] if w == kind]) for kind in (False, True)]
-        mean, by_grade = look(network, folder)
+        facts = {
+            "minutes": round(spent, 1),
+            "steps": steps,
+            "astray_crops": round(float(np.mean(log, 0)[0]), 3),
+            "astray_whole": round(float(np.mean(log, 0)[1]), 3),
+            "kappa": round(agreement, 4),
+            **{f"density_{grade}": round(float(d), 2) for grade, d in enumerate(dense, 1)},
+        }
+        print(json.dumps(facts), flush=True)
+        # Any density beyond 30 is as good as another; kappa must stay.
+        worth = float(np.minimum(dense, 30).mean()) if agreement >= GOOD_KAPPA else 0.0
+        if worth > best:
+            best = worth
+            save(network, out)
+            out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
         save(network, out.with_suffix(".last.npz"))
-        print(f"{spent:.1f} min, astray {apart}, density {by_grade.round(1)}", flush=True)
 
 
 def main() -> None:
@@ -189,7 +228,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="what train.py wrote")
     parser.add_argument("out", type=Path, help="the new weights")
     parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--strength", type=float, default=0.2)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxexplain as ox
 import torch
 from lesions import KINDS
 from network import Network, normalise, save
 from retina import Retina, retina
 from scipy import ndimage
+
+import onnxexplain as ox
 
 FIRST = 2_000_000  # seeds from here on neither trained nor chose any weights
 WIDER = 5

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from onnxexplain.recipe import PRESETS
+
 
 def show_version(value: bool) -> None:
     """Print the version and leave."""
@@ -109,7 +111,7 @@ _PANEL = "Photographs"
 Preprocess = Annotated[
     str | None,
     typer.Option(
-        help="A preset (imagenet, caffe, inception, clip, unit, bytes, retina) or a JSON file.",
+        help=f"A preset ({', '.join(PRESETS)}) or a JSON file.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -117,7 +117,10 @@ def line(e: "Explanation", stem: str, folder: Path, made: Iterable[str]) -> str:
     from onnxexplain.view import View
 
     view = View(e)
-    which = f"{view.names[view.leading]}, score {view.scores[view.leading]:.5g}"
+    name = view.names[view.leading]
+    which = f"score {view.scores[view.leading]:.5g}"
+    if name != "the score":
+        which = f"{name}, {which}"
     rest = view.residuals()
     if rest:
         which += f", residual {abs(rest[view.leading]):.0e}"

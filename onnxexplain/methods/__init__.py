@@ -7,15 +7,26 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from onnxexplain.methods import grad_cam, gradient, input_x_gradient, score_propagation
+from onnxexplain.methods import (
+    cam,
+    grad_cam,
+    gradient,
+    guided_backprop,
+    guided_grad_cam,
+    input_x_gradient,
+    score_propagation,
+)
 from onnxexplain.methods._method import Found, Method, Way, make, method, methods
 
 __all__ = [
     "Found",
     "Method",
     "Way",
+    "cam",
     "grad_cam",
     "gradient",
+    "guided_backprop",
+    "guided_grad_cam",
     "input_x_gradient",
     "make",
     "method",

@@ -71,6 +71,8 @@ class Method:
     """Whether shares and constants add up to the score."""
     cam: ClassVar[bool] = False
     """Whether it explains by a layer's map instead of the input."""
+    layered: ClassVar[bool] = False
+    """Whether it looks at a layer: a CAM does, and what is made with one."""
 
     def __call__(self, way: Way) -> Found:
         """Explain by what the way back brings."""
@@ -81,13 +83,20 @@ _METHODS: dict[str, type[Method]] = {}
 
 
 def method(
-    name: str, *, summary: str, reference: str, shares: bool = False, cam: bool = False
+    name: str,
+    *,
+    summary: str,
+    reference: str,
+    shares: bool = False,
+    cam: bool = False,
+    layered: bool = False,
 ) -> Callable[[type], type]:
     """Register the decorated frozen dataclass as a method under ``name``."""
 
     def register(cls: type) -> type:
         cls.name, cls.summary, cls.reference = name, summary, reference  # type: ignore[attr-defined]
         cls.shares, cls.cam = shares, cam  # type: ignore[attr-defined]
+        cls.layered = cam or layered  # type: ignore[attr-defined]
         _METHODS[name] = cls
         return cls
 

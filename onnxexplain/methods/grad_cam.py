@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from onnxexplain.errors import MethodError
 from onnxexplain.methods._method import Found, Method, Way, method
 from onnxexplain.rules import Plan, chain
+from onnxexplain.tensor import Tensor
 
 
 @method(
@@ -22,11 +23,23 @@ class GradCam(Method):
     def __call__(self, way: Way) -> Found:
         """Weigh the layer's maps by the means of their gradients."""
         g = way.back(Plan(("*", chain)))
-        layer = str(way.layer)
-        maps = way.values[layer]
-        if maps.ndim < 3:
-            raise MethodError(f"grad-cam: `{layer}` has no positions (shape {list(maps.shape)})")
-        arrived = g[layer] if layer in g else way.xp.zeros_like(maps)
-        weights = way.xp.mean(arrived, axis=list(range(2, maps.ndim)), keepdims=True)
-        cam = way.xp.sum(weights * maps, axis=1, keepdims=True)
-        return Found({layer: way.xp.maximum(cam, 0.0) if self.relu else cam}, g)
+        cam = grad_cam(way, g)
+        return Found({str(way.layer): way.xp.maximum(cam, 0.0) if self.relu else cam}, g)
+
+
+def grad_cam(way: Way, arrived: dict[str, Tensor]) -> Tensor:
+    """Return the weighted sum [N,1,...] of the layer's maps, before any ReLU."""
+    layer = str(way.layer)
+    maps = layer_maps(way, "grad-cam")
+    g = arrived[layer] if layer in arrived else way.xp.zeros_like(maps)
+    weights = way.xp.mean(g, axis=list(range(2, maps.ndim)), keepdims=True)
+    return way.xp.sum(weights * maps, axis=1, keepdims=True)
+
+
+def layer_maps(way: Way, method_name: str) -> Tensor:
+    """Return the layer's activations, which must have positions."""
+    maps = way.values[str(way.layer)]
+    if maps.ndim < 3:
+        shape = list(maps.shape)
+        raise MethodError(f"{method_name}: `{way.layer}` has no positions (shape {shape})")
+    return maps

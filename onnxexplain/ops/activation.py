@@ -140,7 +140,8 @@ operator("Shrink", role="activation", offset=elementwise(_shrink))(_shrink)
 
 
 def _softmax_offset(xp, y, x, *, varies, axis=-1):
-    return y - y * (x - xp.sum(y * x, axis=axis, keepdims=True))
+    weighted = xp.scale(y, x)  # a masked logit is -inf, and its y is 0
+    return y - weighted + y * xp.sum(weighted, axis=axis, keepdims=True)
 
 
 @operator("Softmax", role="softmax", offset=_softmax_offset)
@@ -149,7 +150,7 @@ def softmax(xp, g, y, x, *, axis=-1):
 
 
 def _log_softmax_offset(xp, y, x, *, varies, axis=-1):
-    return y - (x - xp.sum(xp.exp(y) * x, axis=axis, keepdims=True))
+    return y - x + xp.sum(xp.scale(xp.exp(y), x), axis=axis, keepdims=True)
 
 
 @operator("LogSoftmax", role="softmax", offset=_log_softmax_offset)

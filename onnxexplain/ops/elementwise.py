@@ -74,8 +74,11 @@ def _pow(xp, g, y, x, power):
     exponent = xp.cast_like(power, x)
     # The logarithm stands for itself only where the power is looked at, which needs x > 0.
     logarithm = xp.log(xp.where(x > 0, x, 1.0))
+    slope = exponent * xp.pow(x, exponent - 1.0)
+    # A root is infinitely steep at 0, which counts as 0.
+    slope = xp.where(xp.abs(x) > 0, slope, xp.where(exponent < 1.0, 0.0, slope))
     return (
-        xp.sum_like(g * exponent * xp.pow(x, exponent - 1.0), x),
+        xp.sum_like(g * slope, x),
         xp.sum_like(g * y * logarithm, power),
     )
 

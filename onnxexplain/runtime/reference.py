@@ -134,7 +134,14 @@ class Gelu(OpRun):
         return ((0.5 * x * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype),)
 
 
-NEW_OPS = [Conv, MaxPool, AveragePool, Pad, Erf, Gelu]
+class Mean(OpRun):
+    """The mean of terms that broadcast, which ONNX's own do not."""
+
+    def _run(self, *terms):  # type: ignore[no-untyped-def]
+        return (sum(terms[1:], terms[0]) / len(terms),)
+
+
+NEW_OPS = [Conv, MaxPool, AveragePool, Pad, Erf, Gelu, Mean]
 
 
 def evaluate(

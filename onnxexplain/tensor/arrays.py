@@ -113,6 +113,23 @@ class Arrays:
         out[tuple(slice(b, b + n) for b, n in zip(before, x.shape, strict=True))] = x
         return out
 
+    def resize_like(self, m: Tensor, x: Tensor) -> Tensor:
+        for axis in range(2, m.ndim):
+            many, n = m.shape[axis], x.shape[axis]
+            place = [min(max((i + 0.5) * many / n - 0.5, 0.0), many - 1.0) for i in range(n)]
+            weight = [[max(1.0 - abs(p - j), 0.0) for p in place] for j in range(many)]
+            column = self.module.asarray(weight, dtype=m.dtype, device=array_api_compat.device(m))
+            axes = [a for a in range(m.ndim) if a != axis] + [axis]
+            back = [axes.index(a) for a in range(m.ndim)]
+            moved = self.module.matmul(self.module.permute_dims(m, axes), column)
+            m = self.module.permute_dims(moved, back)
+        return m
+
+    def kth_largest(self, x: Tensor, k: int, axis: int) -> Tensor:
+        ordered = self.module.sort(x, axis=axis, descending=True)
+        place = min(k, x.shape[axis]) - 1
+        return ordered[_along(x.ndim, axis, slice(place, place + 1))]
+
     def cast_like(self, v: Tensor, x: Tensor) -> Tensor:
         return self.module.astype(v, x.dtype)
 

@@ -229,6 +229,8 @@ class Tape:
         return x * x
 
     def maximum(self, x: Any, y: Any, /) -> Symbol:
+        if isinstance(x, Symbol) and x.value is None and not isinstance(y, Symbol) and y == 0:
+            return self.op("Relu", x, shape=x.shape)  # stays in the blocked layout
         return self.binary("Max", x, y)
 
     def minimum(self, x: Any, y: Any, /) -> Symbol:
@@ -369,6 +371,19 @@ class Tape:
             shape[axis] += pads[i] + pads[len(axes) + i]
         return self.op("Pad", x, self.ints(full), shape=shape) if any(full) else x
 
+    def resize_like(self, m: Symbol, x: Symbol) -> Symbol:
+        shape = (*m.shape[:2], *x.shape[2:])
+        mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        return self.op("Resize", m, None, None, self.ints(shape), shape=shape, **mode)
+
+    def kth_largest(self, x: Symbol, k: int, axis: int) -> Symbol:
+        many = min(k, x.shape[axis])
+        shape = [many if i == axis % x.ndim else n for i, n in enumerate(x.shape)]
+        top = self.ops(
+            "TopK", x, self.ints([many]), shapes=[(shape, x.dtype), (shape, np.int64)], axis=axis
+        )[0]
+        return self.min(top, axis=axis, keepdims=True)
+
     def cast_like(self, v: Symbol, x: Symbol) -> Symbol:
         if v.dtype == x.dtype:
             return v
@@ -407,14 +422,14 @@ class Tape:
     def scale(self, g: Symbol, v: Any) -> Symbol:
         factor = self._symbol(v, g)
         product, zero = g * factor, self.constant(0, g.dtype)
-        if factor.value is not None or factor.finite:
+        if factor.finite or (factor.value is not None and np.isfinite(factor.value).all()):
             return product
         none = self.op("Equal", g, zero, shape=g.shape, dtype=bool)
         return self.op("Where", none, zero, product, shape=product.shape, dtype=product.dtype)
 
     def dot(self, g: Symbol, v: Any) -> Symbol:
         v = self._symbol(v, g)
-        vector = kernels.per_channel(v.value, g) if v.value is not None else None
+        vector = self._vector(v, g)
         if vector is not None:
             return kernels.dot_channels(self, g, vector)
         return kernels.total(self, self.scale(g, v))
@@ -427,7 +442,13 @@ class Tape:
 
     def channel_dot(self, g: Symbol, v: Any) -> Symbol:
         v = self._symbol(v, g)
-        vector = kernels.per_channel(v.value, g) if v.value is not None else None
+        vector = self._vector(v, g)
         if vector is not None and g.ndim > 2:
             return kernels.mix_channels(self, g, vector)
-        return self.sum(g * v, axis=1, keepdims=True)
+        return self.sum(self.scale(g, v), axis=1, keepdims=True)
+
+    def _vector(self, v: Symbol, like: Symbol) -> Array | None:
+        """A constant as one finite number per channel, None where it is not that."""
+        if v.value is None or not np.isfinite(v.value).all():
+            return None
+        return kernels.per_channel(v.value, like)

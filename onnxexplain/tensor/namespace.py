@@ -120,6 +120,12 @@ class Namespace(Protocol):
     def pad(self, x: Tensor, pads: Sequence[int], axes: Sequence[int]) -> Tensor:
         """``x`` with zeros around it (begins, then ends; negative ones crop)."""
 
+    def resize_like(self, m: Tensor, x: Tensor) -> Tensor:
+        """A map resized to the positions of ``x``, linearly between half-pixel centres."""
+
+    def kth_largest(self, x: Tensor, k: int, axis: int) -> Tensor:
+        """The k-th largest value along ``axis``, which is kept with length 1."""
+
     def cast_like(self, v: Tensor, x: Tensor) -> Tensor:
         """``v`` in the dtype of ``x``."""
 

@@ -21,13 +21,13 @@ SKIPPED = {
     "test_reduce_l1_empty_set": "tensors of no elements",
     "test_pow_types_int": "integers to a power: no float goes in",
     "test_pow_types_float32_uint": "ONNX Runtime has no kernel for a power of this type",
-    "test_celu": "as a function of the newest opset, which the installed ONNX Runtime does not load",
+    "test_celu": "a function of the newest opset, which the installed ONNX Runtime does not load",
     "test_swish": "ONNX Runtime has no kernel for Swish yet",
     "test_swiglu": "ONNX Runtime has no kernel for Swish yet",
     "test_reshape_allowzero_reordered": "tensors of no elements",
-    "test_edge_pad": "no way back through this mode yet; test_modes_of_pad sees that it is named",
-    "test_reflect_pad": "no way back through this mode yet; test_modes_of_pad sees that it is named",
-    "test_wrap_pad": "no way back through this mode yet; test_modes_of_pad sees that it is named",
+    "test_edge_pad": "no way back through this mode yet; test_modes_of_pad sees it named",
+    "test_reflect_pad": "no way back through this mode yet; test_modes_of_pad sees it named",
+    "test_wrap_pad": "no way back through this mode yet; test_modes_of_pad sees it named",
 }
 
 

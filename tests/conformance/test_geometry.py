@@ -94,13 +94,18 @@ def test_convolution(geometry, channels, n, bias, seed):
         held["b"] = rng.standard_normal(group * outer).astype(np.float32)
     says = attributes(strides=strides, dilations=dilations, pads=begins + ends, group=group)
     out = ",".join("abcde"[: len(shape)])
-    proto = net(f"({text(shape)} x) => (float[{out}] y) {{ y = Conv<{says}>({', '.join(['x', *held])}) }}", **held)
+    proto = net(
+        f"({text(shape)} x) => (float[{out}] y) {{ y = Conv<{says}>({', '.join(['x', *held])}) }}",
+        **held,
+    )
     agree(proto, {"x": rng.standard_normal(shape)}, seed=seed)
 
 
 @few
 @given(
-    st.lists(st.tuples(st.integers(3, 8), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.integers(3, 8), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3
+    ),
     st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID"]),
     st.sampled_from(["Conv", "MaxPool", "AveragePool"]),
     st.integers(0, 9),
@@ -116,7 +121,8 @@ def test_auto_pad(axes, mode, operator, seed):
     says = attributes(strides=strides, kernel_shape=kernel) + f', auto_pad="{mode}"'
     out = ",".join("abcde"[: len(shape)])
     proto = net(
-        f"({text(shape)} x) => (float[{out}] y) {{ y = {operator}<{says}>({', '.join(['x', *held])}) }}",
+        f"({text(shape)} x) => (float[{out}] y) "
+        f"{{ y = {operator}<{says}>({', '.join(['x', *held])}) }}",
         **held,
     )
     agree(proto, {"x": rng.standard_normal(shape)}, seed=seed)
@@ -148,14 +154,19 @@ def blind(geometry) -> bool:
 
 
 @many
-@given(windows(), st.booleans(), st.sampled_from(["first", "share"]), st.booleans(), st.integers(0, 9))
+@given(
+    windows(), st.booleans(), st.sampled_from(["first", "share"]), st.booleans(), st.integers(0, 9)
+)
 def test_max_pool(geometry, ceil, ties, tied, seed):
     """With and without ties: overlapping windows add up, each hands on exactly what it got."""
     sizes, kernel, strides, dilations, begins, ends = geometry
     assume(not (ceil and overhangs(geometry)) and not blind(geometry))
     shape = (2, 3, *sizes)
     says = attributes(
-        kernel_shape=kernel, strides=strides, dilations=dilations, pads=begins + ends,
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        pads=begins + ends,
         ceil_mode=int(ceil),
     )
     rng = np.random.default_rng(seed)
@@ -170,8 +181,12 @@ def test_average_pool(geometry, ceil, counted, seed):
     assume(not (ceil and overhangs(geometry)) and not blind(geometry))
     shape = (2, 3, *sizes)
     says = attributes(
-        kernel_shape=kernel, strides=strides, dilations=dilations, pads=begins + ends,
-        ceil_mode=int(ceil), count_include_pad=int(counted),
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        pads=begins + ends,
+        ceil_mode=int(ceil),
+        count_include_pad=int(counted),
     )
     rng = np.random.default_rng(seed)
     agree(pooled(shape, "AveragePool", says), {"x": rng.standard_normal(shape)}, seed=seed)
@@ -228,7 +243,9 @@ def test_gemm(turn_a, turn_b, c, alpha, beta, varies, seed):
         f"{text(values[n].shape) if values[n].ndim else 'float'} {n}" for n in inputs
     )
     says = f"alpha={alpha}, beta={beta}, transA={int(turn_a)}, transB={int(turn_b)}"
-    proto = net(f"({signature}) => (float[d,e] y) {{ y = Gemm<{says}>({', '.join(values)}) }}", **held)
+    proto = net(
+        f"({signature}) => (float[d,e] y) {{ y = Gemm<{says}>({', '.join(values)}) }}", **held
+    )
     agree(proto, {n: values[n] for n in inputs}, seed=seed)
 
 
@@ -239,7 +256,7 @@ SHAPES = st.sampled_from([(), (1,), (4,), (3, 1), (3, 4), (1, 4), (2, 3, 4), (2,
 
 @many
 @given(
-    st.sampled_from(["Add", "Sub", "Mul", "Div", "Sum"]),
+    st.sampled_from(["Add", "Sub", "Mul", "Div", "Sum", "Pow", "Mean", "Max", "Min"]),
     SHAPES,
     SHAPES,
     st.sampled_from(["both", "left", "right"]),
@@ -259,6 +276,27 @@ def test_broadcasting(operator, a, b, varies, seed):
     agree(proto, {n: values[n] for n in inputs}, seed=seed)
 
 
+@few
+@given(
+    st.sampled_from([(3, 4), (2, 3, 4), (2, 3, 4, 2)]),
+    st.data(),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_slopes(shape, drawn, varies, seed):
+    """A slope of any shape that broadcasts, constant or not."""
+    slope = tuple(drawn.draw(st.sampled_from([1, n])) for n in shape)[
+        drawn.draw(st.integers(0, 2)) :
+    ]
+    rng = np.random.default_rng(seed)
+    values = {"x": rng.standard_normal(shape), "s": rng.uniform(-1, 1, slope or (1,))}
+    held = {} if varies else {"s": np.float32(values.pop("s"))}
+    signature = ", ".join(f"{text(v.shape)} {n}" for n, v in values.items())
+    out = ",".join("abcd"[: len(shape)])
+    proto = net(f"({signature}) => (float[{out}] y) {{ y = PRelu(x, s) }}", **held)
+    agree(proto, values, seed=seed)
+
+
 # ----- Moving -----
 
 
@@ -273,20 +311,29 @@ def test_broadcasting(operator, a, b, varies, seed):
 def test_pad(shape, drawn, value, named, seed):
     """Padding and cropping, of any axes, with any value."""
     axes = drawn.draw(
-        st.lists(st.integers(-len(shape), len(shape) - 1), min_size=1, max_size=len(shape),
-                 unique_by=lambda a: a % len(shape))
+        st.lists(
+            st.integers(-len(shape), len(shape) - 1),
+            min_size=1,
+            max_size=len(shape),
+            unique_by=lambda a: a % len(shape),
+        )
         if named
         else st.just(list(range(len(shape))))
     )
     begins, ends = (drawn.draw(st.tuples(*[st.integers(-1, 2)] * len(axes))) for _ in range(2))
     for i, axis in enumerate(axes):
-        assume(shape[axis] + begins[i] + ends[i] > 0 and shape[axis] + min(begins[i], 0) + min(ends[i], 0) > 0)
+        assume(
+            shape[axis] + begins[i] + ends[i] > 0
+            and shape[axis] + min(begins[i], 0) + min(ends[i], 0) > 0
+        )
     held = {"pads": np.array([*begins, *ends]), "value": float(value)}
     more = ", axes" if named else ""
     if named:
         held["axes"] = np.array(axes)
     out = ",".join("abcd"[: len(shape)])
-    proto = net(f"({text(shape)} x) => (float[{out}] y) {{ y = Pad(x, pads, value{more}) }}", **held)
+    proto = net(
+        f"({text(shape)} x) => (float[{out}] y) {{ y = Pad(x, pads, value{more}) }}", **held
+    )
     agree(proto, {"x": np.random.default_rng(seed).standard_normal(shape)}, seed=seed)
 
 

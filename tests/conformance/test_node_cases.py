@@ -31,7 +31,9 @@ def cases():
 
 
 def integers_only(case) -> bool:
-    kinds = {v.type.tensor_type.elem_type for v in (*case.model.graph.input, *case.model.graph.output)}
+    kinds = {
+        v.type.tensor_type.elem_type for v in (*case.model.graph.input, *case.model.graph.output)
+    }
     return onnx.TensorProto.FLOAT not in kinds
 
 
@@ -133,9 +135,7 @@ def test_skips_name_real_cases(name):
 def test_casts(to, engine):
     """A cast between floats hands everything on; lowered, all floats are of one type."""
     kind = getattr(onnx.TensorProto, to)
-    proto = net(
-        f"(float[N,3] x) => (float[N,3] y) {{ c = Cast<to={kind}>(x) y = Cast<to=1>(c) }}"
-    )
+    proto = net(f"(float[N,3] x) => (float[N,3] y) {{ c = Cast<to={kind}>(x) y = Cast<to=1>(c) }}")
     x = np.array([[1.5, -2.25, 0.5]], np.float32)
     e = ox.explain(proto, x, engine=engine, targets="all")
     assert np.array_equal(e.attributions["x"][:, 0], np.diag(x[0]))

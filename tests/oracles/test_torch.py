@@ -38,8 +38,11 @@ class Residual(nn.Module):
             nn.BatchNorm2d(16),
         )
         self.b = nn.Sequential(
-            nn.Conv2d(16, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32),
+            nn.Conv2d(16, 32, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3, padding=1, bias=False),
+            nn.BatchNorm2d(32),
         )
         self.down = nn.Sequential(nn.Conv2d(16, 32, 1, 2, bias=False), nn.BatchNorm2d(32))
         self.pool = nn.MaxPool2d(3, 2, 1)
@@ -73,26 +76,47 @@ class Dense(nn.Module):
 
 def plain():
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32 * 16, 24), nn.ReLU(), nn.Dropout(), nn.Linear(24, 5),
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * 16, 24),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(24, 5),
     )
 
 
 def signal():
     return nn.Sequential(
-        nn.Conv1d(2, 8, 5, stride=2, padding=2), nn.BatchNorm1d(8), nn.LeakyReLU(0.1),
-        nn.AvgPool1d(3, 2, 1), nn.Conv1d(8, 8, 3, dilation=2), nn.Tanh(),
-        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 5),
+        nn.Conv1d(2, 8, 5, stride=2, padding=2),
+        nn.BatchNorm1d(8),
+        nn.LeakyReLU(0.1),
+        nn.AvgPool1d(3, 2, 1),
+        nn.Conv1d(8, 8, 3, dilation=2),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
     )
 
 
 def volume():
     return nn.Sequential(
-        nn.Conv3d(1, 6, 3, padding=1), nn.BatchNorm3d(6), nn.ReLU6(), nn.MaxPool3d(2),
-        nn.Conv3d(6, 6, (1, 3, 3), groups=2), nn.Sigmoid(), nn.AdaptiveAvgPool3d(1),
-        nn.Flatten(), nn.Linear(6, 5),
+        nn.Conv3d(1, 6, 3, padding=1),
+        nn.BatchNorm3d(6),
+        nn.ReLU6(),
+        nn.MaxPool3d(2),
+        nn.Conv3d(6, 6, (1, 3, 3), groups=2),
+        nn.Sigmoid(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
     )
 
 
@@ -146,13 +170,23 @@ def exported(network, shape, exporter):
         if exporter == "script":
             axes = {"x": {0: "N"}, "y": {0: "N"}}
             torch.onnx.export(
-                network, (x,), buffer, dynamo=False, input_names=["x"], output_names=["y"],
+                network,
+                (x,),
+                buffer,
+                dynamo=False,
+                input_names=["x"],
+                output_names=["y"],
                 dynamic_axes=axes,
             )
             return buffer.getvalue()
         program = torch.onnx.export(
-            network, (x,), dynamo=True, input_names=["x"], output_names=["y"],
-            dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False,
+            network,
+            (x,),
+            dynamo=True,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
         )
         program.save(buffer)
     return buffer.getvalue()
@@ -175,7 +209,9 @@ def test_gradients_and_shares(name, exporter):
         close(e.attributions["x"], g)
         e = ox.explain(content, x.detach().numpy(), target=target, engine=engine)
         close(e.attributions["x"], (x * g).detach())
-        rest = logits.detach().numpy()[range(3), target] - (x * g).flatten(1).sum(1).detach().numpy()
+        rest = (
+            logits.detach().numpy()[range(3), target] - (x * g).flatten(1).sum(1).detach().numpy()
+        )
         assert e.constant == pytest.approx(rest, abs=1e-4 * max(1, np.abs(rest).max()))
         assert np.abs(e.residual).max() < 1e-5
 
@@ -200,10 +236,7 @@ def test_layers_against_captum():
 def layer_named(content, index):
     """The n-th module of a sequence, by the name the exporter gives its output."""
     return next(
-        t
-        for node in ox.load(content).nodes
-        for t in node.outputs
-        if t.startswith(f"/{index}/")
+        t for node in ox.load(content).nodes for t in node.outputs if t.startswith(f"/{index}/")
     )
 
 
@@ -260,25 +293,28 @@ def authors(data, tmp_path_factory):
     return model, x, logits.detach().numpy(), (at * g).detach().numpy(), constants
 
 
-@pytest.mark.parametrize("engine", ["compiled", "eager"])
-def test_dr_network(authors, engine):
+def test_dr_network(authors):
+    """Exactly in float64; in float32, compiled, as far as units within rounding of zero allow."""
     model, x, logits, shares, constants = authors
-    e = ox.explain(model, x, target=4, engine=engine)
+    blocks = [f"/{name}/Relu_output_0" for name in LAYERS]
+    exact = ox.explain(model, x, target=4, engine="eager", dtype="float64", layers=blocks)
+    assert np.allclose(exact.logits[0], logits[0], rtol=1e-9)
+    assert np.allclose(exact.attributions["input"], shares, atol=1e-9 * np.abs(shares).max())
+    assert abs(exact.residual[0]) <= 1e-12
+    for block, expected in zip(blocks, constants, strict=True):
+        ours = exact.layers[block].constant
+        assert np.allclose(ours, expected, atol=1e-9 * np.abs(expected).max()), block
+
+    e = ox.explain(model, x, target=4, layers=blocks[6:])
     assert e.logits[0] == pytest.approx(logits[0], abs=1e-2)
+    assert abs(e.residual[0]) < 1e-5
     ours, theirs = e.attributions["input"].ravel().astype(np.float64), shares.ravel()
     assert ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs)) > 0.9999
     assert np.quantile(np.abs(ours - theirs), 0.99) < 1e-3 * np.abs(theirs).max()
     for name, expected in zip(LAYERS, constants, strict=True):
-        total = sum(e.constants[f"/{name}/{part}_output_0"] for part in ("Conv", "BatchNormalization"))
-        assert total == pytest.approx([expected.sum()], rel=1e-3, abs=2e-2), name
-    assert abs(e.residual[0]) < 1e-5
-
-
-def test_dr_layers(authors):
-    """The constant of every deep layer, unit by unit."""
-    model, x, _, _, constants = authors
-    e = ox.explain(model, x, target=4)
-    for name, expected in list(zip(LAYERS, constants, strict=True))[6:]:
-        ours = e.layers[f"/{name}/Relu_output_0"].constant
-        apart = np.abs(ours - expected)
-        assert np.quantile(apart, 0.999) < 1e-3 * np.abs(expected).max(), name
+        made = [f"/{name}/{part}_output_0" for part in ("Conv", "BatchNormalization")]
+        total = sum(e.constants[tensor] for tensor in made)
+        assert total == pytest.approx([expected.sum()], rel=5e-3, abs=5e-2), name
+    for block, expected in list(zip(blocks, constants, strict=True))[6:]:
+        apart = np.abs(e.layers[block].constant - expected)
+        assert np.quantile(apart, 0.999) < 1e-3 * np.abs(expected).max(), block

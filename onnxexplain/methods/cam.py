@@ -1,0 +1,78 @@
+"""Class activation mapping."""
+
+from dataclasses import dataclass
+
+from onnxexplain.errors import MethodError
+from onnxexplain.methods._method import Found, Method, Way, method
+from onnxexplain.methods.grad_cam import layer_maps
+from onnxexplain.rules import Plan, chain
+from onnxexplain.tensor import Tensor
+
+_LINEAR = frozenset({"linear", "sum", "routing", "reduction"})
+
+
+@method(
+    "cam",
+    summary="the last maps, weighted as the class weighs their means",
+    reference="Zhou et al. 2016, arXiv 1512.04150",
+    cam=True,
+)
+@dataclass(frozen=True)
+class Cam(Method):
+    """``sum_k w_k A_k``, for models that end in global average pooling and a linear layer.
+
+    The map's mean plus the bias is the class's score.
+    """
+
+    def __call__(self, way: Way) -> Found:
+        """Weigh the layer's maps by the class's weights."""
+        g = way.back(Plan(("*", chain)))
+        maps, weights = _weighed(way, g, "cam")
+        return Found({str(way.layer): way.xp.sum(weights * maps, axis=1, keepdims=True)}, g)
+
+
+@method(
+    "cam-topk",
+    summary="CAM of the k maps that are strongest on average",
+    reference="after Zhou et al. 2016, arXiv 1512.04150",
+    cam=True,
+)
+@dataclass(frozen=True)
+class CamTopK(Method):
+    """CAM, of the ``k`` channels with the largest spatial mean alone."""
+
+    k: int = 20
+
+    def __call__(self, way: Way) -> Found:
+        """Weigh the strongest maps by the class's weights."""
+        g = way.back(Plan(("*", chain)))
+        maps, weights = _weighed(way, g, "cam-topk")
+        means = way.xp.mean(maps, axis=list(range(2, maps.ndim)), keepdims=True)
+        strong = means >= way.xp.kth_largest(means, self.k, axis=1)
+        kept = way.xp.where(strong, weights * maps, 0.0)
+        return Found({str(way.layer): way.xp.sum(kept, axis=1, keepdims=True)}, g)
+
+
+def _weighed(way: Way, arrived: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    """Return the layer's maps and the class's weight of each one's mean."""
+    layer = str(way.layer)
+    maps = layer_maps(way, name)
+    _check_head(way, layer, name)
+    g = arrived[layer] if layer in arrived else way.xp.zeros_like(maps)
+    return maps, way.xp.sum(g, axis=list(range(2, maps.ndim)), keepdims=True)
+
+
+def _check_head(way: Way, layer: str, name: str) -> None:
+    """Refuse a model in which more than a mean and linear layers follow the maps."""
+    reached = {layer}
+    for node in way.nodes:
+        if reached.isdisjoint(node.inputs):
+            continue
+        reached.update(node.outputs)
+        step = way.step(node)
+        mean = "Average" in node.op_type
+        if step.operator.role not in _LINEAR and not mean:
+            raise MethodError(
+                f"{name}: {node} follows `{layer}`; a CAM needs global average pooling and a "
+                "linear layer there: take grad-cam, or name another layer"
+            )
