@@ -16,6 +16,9 @@ from onnxexplain.tensor import Arrays, Symbol, Tape
 
 Array = np.ndarray[Any, Any]
 
+TOGETHER = 8
+"""So many classes share a run, and its masks; of more, one run follows the other."""
+
 SESSIONS = 8
 """Compiled sessions kept per input shape; the oldest goes first."""
 
@@ -32,14 +35,22 @@ def compiled(
     shape = prepared.lowered.shapes[question.output]
     aims = read(target, targets, question.against, shape, question.labels)
     seeded = len(shape) < 2 or any(aim.seed is not None for aim in aims)
-    graph, session = _session(question, prepared, len(aims), seeded, request)
-    inputs = dict(feeds)
     if seeded:
-        inputs[compiler.SEED] = _seeds(question, prepared, feeds, aims)
+        name, rows = compiler.SEED, _seeds(question, prepared, feeds, aims)
     else:
-        inputs[compiler.TARGET] = np.stack([c for aim in aims if (c := aim.classes) is not None])
+        classes = [c for aim in aims if (c := aim.classes) is not None]
+        name, rows = compiler.TARGET, np.stack(classes)
+    together = min(len(aims), TOGETHER)
+    graph, session = _session(question, prepared, together, seeded, request)
+    raw = _room(graph, len(aims), together)
     kept = _kept(question, prepared, request)
-    raw, values = _run(graph, session, inputs, kept, len(aims))
+    values: dict[str, Array] = {}
+    for start in range(0, len(aims), together):
+        # The last run is filled up with the last target, so that one graph serves them all.
+        chosen = np.minimum(np.arange(start, start + together), len(aims) - 1)
+        part = {n: v[start : start + together] for n, v in raw.items()}
+        values = _run(graph, session, feeds | {name: rows[chosen]}, kept, part)
+    raw = {n: v[: len(aims)] for n, v in raw.items()}
     return _results(question, raw, values, aims, several=targets is not None)
 
 
@@ -108,19 +119,28 @@ def _compile(
     )
 
 
-def _run(
-    graph: Compiled, session: Session, inputs: dict[str, Array], kept: list[str], classes: int
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Run a compiled graph, each result written where it will stay."""
-    raw: dict[str, Array] = {}
-    filled: dict[str, Array] = {}
+def _room(graph: Compiled, classes: int, together: int) -> dict[str, Array]:
+    """Return an array [T,...] for every result, T a multiple of how many run together."""
+    runs = -(-classes // together)
+    room = {}
     for name in dict.fromkeys(name for _, name in graph.outputs):
         shape, dtype = graph.shapes[graph.outputs[0, name]]
-        raw[name] = np.empty((classes, *shape), dtype)
-        filled |= {graph.outputs[t, name]: raw[name][t] for t in range(classes)}
+        room[name] = np.empty((runs * together, *shape), dtype)
+    return room
+
+
+def _run(
+    graph: Compiled,
+    session: Session,
+    inputs: dict[str, Array],
+    kept: list[str],
+    room: dict[str, Array],
+) -> dict[str, Array]:
+    """Run a compiled graph, each result written where it will stay; return the kept tensors."""
+    filled = {made: room[name][t] for (t, name), made in graph.outputs.items()}
     rest = [name for name in kept if name not in inputs]
     values = dict(zip(rest, session.run_into(inputs, filled, rest), strict=True))
-    return raw, values | {name: inputs[name] for name in kept if name in inputs}
+    return values | {name: inputs[name] for name in kept if name in inputs}
 
 
 def _seeds(

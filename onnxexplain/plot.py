@@ -71,7 +71,7 @@ def explanation_figure(
         scale = Scale.positive(maps, cmap, "weight of the place")
     else:
         scale = Scale.signed(maps, cmap, _unit(e))
-    columns = len(rows[0]) if len(rows[0]) <= 7 else 5
+    columns = len(rows[0]) if len(rows[0]) <= 7 or len(rows) > 1 else 5
     return sheet([p for row in rows for p in row], scale, _heading(views, cmap), columns)
 
 

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 
 import onnxexplain as ox
+from onnxexplain.engines import TOGETHER
 from onnxexplain.ops import operators
 from tests.builders import Numeric, net, norm, weights
 from tests.nets import NETS, convolutional, data
@@ -531,3 +532,17 @@ def test_convolutional_builder_names():
         "Flatten",
         "Gemm",
     ]
+
+
+def test_more_targets_than_run_together():
+    """Beyond the number that share a run, one run follows the other: the answers stay the same."""
+    proto = NETS["relu"]
+    feeds = data(proto, 2)
+    chosen = [i % 4 for i in range(2 * TOGETHER + 3)]
+    many = ox.explain(proto, feeds, targets=chosen)
+    assert many.target.tolist() == [[c, c] for c in chosen]
+    for c in range(4):
+        one = ox.explain(proto, feeds, target=c)
+        for row in np.flatnonzero(np.array(chosen) == c):
+            assert np.array_equal(many.attributions["x"][row], one.attributions["x"])
+            assert np.array_equal(many.constant[row], one.constant)

@@ -5,7 +5,7 @@ share of |input * gradient| that lies outside the lesions is made small, by diff
 gradient once more. Retinas whose masks are known make that possible. Whole retinas take their turn
 with crops, which are cheap; the normalisation keeps the statistics that `train.py` left.
 
-`python focus.py folder dr.npz focused.npz --minutes 25` wants what `train.py` left in dr.pt, and
+`python focus.py folder dr.npz focused.npz --minutes 12` wants what `train.py` left in dr.pt, and
 keeps the weights that localise best on validation retinas among those that still grade them.
 """
 
@@ -227,8 +227,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
     parser.add_argument("weights", type=Path, help="what train.py wrote")
     parser.add_argument("out", type=Path, help="the new weights")
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--strength", type=float, default=0.2)
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--strength", type=float, default=1.5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -100,8 +100,10 @@ def answer(record: Any) -> None:
 
 
 def to_json(record: Any) -> str:
-    """Return a record as JSON that any parser takes: no NaN, no infinity."""
-    return json.dumps(_finite(record), indent=2, default=str, allow_nan=False)
+    """Return a record as JSON that any parser takes: no NaN, no infinity; numbers in one line."""
+    text = json.dumps(_finite(record), indent=2, default=str, allow_nan=False)
+    # A line break is never inside a string, so this meets lists of numbers only.
+    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
 
 
 def _finite(value: Any) -> Any:
