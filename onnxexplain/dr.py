@@ -116,8 +116,8 @@ def _checkpoint(path: Path) -> dict[str, Array]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zipfile's and torch's own kinds
-        line = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: cannot be read as a torch checkpoint ({line})") from error
+        # torch's own words advise loading without weights_only, which runs code from the file.
+        raise InputError(f"{path}: not a torch checkpoint of plain tensors") from error
     state = held.get("state_dict", held) if isinstance(held, dict) else {}
     found = {k: v.numpy() for k, v in state.items() if hasattr(v, "numpy")}
     if not found:
