@@ -94,7 +94,8 @@ _STEADY = frozenset(
 def _finite(lowered: Lowered) -> set[str]:
     """Return the tensors that hold no infinity (inputs were checked when they were read)."""
     finite = {value.name for value in lowered.proto.graph.input}
-    finite |= {name for name, value in lowered.constants.items() if np.all(np.abs(value) < 1e30)}
+    numbers = {n: v for n, v in lowered.constants.items() if v.dtype.kind in "biuf"}
+    finite |= {name for name, value in numbers.items() if np.all(np.abs(value) < 1e30)}
     for node in lowered.nodes:
         if node.op_type in _STEADY and all(t in finite for t in node.inputs if t):
             finite.update(node.outputs)

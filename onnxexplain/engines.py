@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxexplain import compiler
 from onnxexplain.compiler import Compiled
+from onnxexplain.errors import ModelError, OnnxExplainError
 from onnxexplain.methods.answer import Request, answer
 from onnxexplain.prepared import Prepared, Question
 from onnxexplain.results import Results
@@ -90,9 +91,14 @@ def _session(
         if key not in prepared.sessions:
             try:
                 graph = _compile(question, prepared, classes, seeded, request)
-            except (ValueError, TypeError, IndexError):
-                Session(prepared.lowered.proto, question.device)  # says so if the file is at fault
+            except OnnxExplainError:
                 raise
+            except (ValueError, TypeError, IndexError) as error:
+                Session(prepared.lowered.proto, question.device)  # says so if the file is at fault
+                where = question.model.source
+                raise ModelError(
+                    f"{where}: the shapes of a node's tensors do not fit ({error})"
+                ) from error
             session = Session(graph.proto, question.device)
             while len(prepared.sessions) >= SESSIONS:
                 prepared.sessions.pop(next(iter(prepared.sessions)))

@@ -76,6 +76,8 @@ def read(
     aims = [_aim(t, shape, n, classes, labels) for t in chosen]
     if against is None:
         return aims
+    if np.ndim(against):
+        raise MethodError("against takes one class, or a label, for every sample")
     other = _aim(against, shape, n, classes, labels).classes
     if other is None or (other == TOP).any() or any(aim.classes is None for aim in aims):
         raise MethodError("against takes a class, or a label, and so does the target beside it")
