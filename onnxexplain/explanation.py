@@ -302,7 +302,7 @@ class Explanation:
 
     def plot(self, image: Any = None, cmap: str | None = None) -> Any:
         """Return a matplotlib figure of the maps, over ``image`` where one is given."""
-        from onnxexplain import plot
+        from onnxexplain.figures import plot
 
         return plot.explanation_figure(self, image=image, cmap=cmap)
 

@@ -8,11 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import onnxexplain as ox
-from onnxexplain import plot
+from onnxexplain.figures import plot
+from onnxexplain.figures.panels import Panel, Scale, sheet, signed_limit
+from onnxexplain.figures.view import View
 from onnxexplain.image import prepare
-from onnxexplain.panels import Panel, Scale, sheet, signed_limit
 from onnxexplain.recipe import recipe_for
-from onnxexplain.view import View
 from tests.builders import net, weights
 from tests.pictures import LABELS, classifier, photograph
 

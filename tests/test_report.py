@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import onnxexplain as ox
+from onnxexplain.figures.report import CAVEAT, ahead, page
+from onnxexplain.figures.view import View
 from onnxexplain.image import prepare
 from onnxexplain.recipe import recipe_for
-from onnxexplain.report import CAVEAT, ahead, page
-from onnxexplain.view import View
 from tests.builders import net, weights
 from tests.pictures import LABELS, classifier, photograph
 

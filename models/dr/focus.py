@@ -212,7 +212,7 @@ def focus(folder: Path, weights: Path, out: Path, minutes: float, strength: floa
             **{f"density_{grade}": round(float(d), 2) for grade, d in enumerate(dense, 1)},
         }
         print(json.dumps(facts), flush=True)
-        # Any density beyond 30 is as good as another; kappa must stay.
+        # A grade's density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
         worth = float(np.minimum(dense, 30).mean()) if agreement >= GOOD_KAPPA else 0.0
         if worth > best:
             best = worth

@@ -6,8 +6,9 @@ saw and explains the grade it gives them. Three measures go by the masks of the 
 
 * `density`: the share of the positive score that lies in the masks over their share of the area;
   1 is chance;
-* `pointing`: whether the map's highest point, after a Gaussian of `SMOOTH` pixels, lies in them
-  (Zhang et al., "Top-down neural attention by excitation backprop", 2016);
+* `pointing`: whether the positive score, after a Gaussian of `SMOOTH` pixels, is highest in them
+  (Zhang et al., "Top-down neural attention by excitation backprop", 2016); `pointing_signed` blurs
+  the negative score with it, which cancels the positive beside it where a lesion is a few pixels;
 * `two_sigma`: the share of the map's pixels beyond two standard deviations that lie in them.
 
 The same is asked of other methods, and of score propagation on a network with random weights, which
@@ -41,12 +42,13 @@ Map = Callable[[np.ndarray], np.ndarray]
 def measure(heat: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Hold a map against a mask."""
     rise = np.maximum(heat, 0)
-    smooth = ndimage.gaussian_filter(heat, SMOOTH)
+    risen, whole = (ndimage.gaussian_filter(part, SMOOTH) for part in (rise, heat))
     beyond = heat > 2 * heat.std()
     return {
         "area": float(mask.mean()),
         "density": density(rise, mask),
-        "pointing": float(mask.flat[smooth.argmax()]),
+        "pointing": float(mask.flat[risen.argmax()]),
+        "pointing_signed": float(mask.flat[whole.argmax()]),
         "two_sigma": float(mask[beyond].mean()) if beyond.any() else 0.0,
     }
 
@@ -138,7 +140,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def averages(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Average each measure, with the 95 % bootstrap interval of the density."""
-    keys = ("area", *MEASURES)
+    keys = ("area", *MEASURES, "pointing_signed")
     found: dict[str, Any] = {
         key: round(float(np.mean([row[key] for row in rows])), 3) for key in keys
     }
@@ -174,6 +176,7 @@ def figure(found: dict[str, Any], explain: Map, path: Path) -> None:
             heights = [grades[str(grade)][key] for grade in range(1, 5)]
             axis.bar(np.arange(1, 5) + (i - 2) * width, heights, width, label=name)
         axis.set(title=key.replace("_", " "), xlabel="grade")
+    axes[0, 0].set_yscale("log")
     axes[0, 0].axhline(1, color="black", linewidth=0.8)
     axes[0, 0].legend(fontsize=7)
     for row, eye in zip(axes[1:], eyes(4), strict=True):

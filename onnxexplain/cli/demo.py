@@ -13,7 +13,7 @@ from onnxexplain.cli.console import answer, hush, progress, told
 
 if TYPE_CHECKING:
     from onnxexplain import Explanation
-    from onnxexplain.view import View
+    from onnxexplain.figures.view import View
 
 STEM = "dr_retina"
 
@@ -48,8 +48,8 @@ def _explained(
     import onnxexplain
     from onnxexplain.bundled import bundled
     from onnxexplain.cli.given import read
+    from onnxexplain.figures.view import View
     from onnxexplain.image import MOST_PIXELS
-    from onnxexplain.view import View
 
     tell("reading")
     model = onnxexplain.load(bundled("dr640.onnx"))
@@ -62,7 +62,7 @@ def _explained(
     paths = written.write(out, STEM, made)
     figures = written.ready(out / "figures")
     for name, figure in _figures(view, tell):
-        from onnxexplain.plot import png
+        from onnxexplain.figures.plot import png
         from onnxexplain.save import write_whole
 
         write_whole(figures / f"{name}.png", png(figure))
@@ -81,7 +81,7 @@ def _grade(path: Path) -> int | None:
 
 def _figures(view: "View", tell: Callable[[str], None]) -> Any:
     """The figures of the authors' article, one by one, so that one is in memory at a time."""
-    from onnxexplain import plot
+    from onnxexplain.figures import plot
 
     e = view.e
     yield "two-sigma", plot.two_sigma_figure(view)
@@ -121,7 +121,7 @@ def _show(e: "Explanation", out: Path, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from onnxexplain.view import View
+    from onnxexplain.figures.view import View
 
     view = View(e)
     table = Table(title=f"Grade: {view.name(view.predicted)}", title_justify="left", box=None)

@@ -125,7 +125,7 @@ def _explainer(model: Path, method: str, labels: Path | None, asked: dict[str, A
 
 
 def _checked_cmap(cmap: str | None) -> None:
-    from onnxexplain.plot import checked
+    from onnxexplain.figures.plot import checked
 
     checked(cmap)
 
@@ -146,7 +146,7 @@ class _Job:
         self, path: Path, stem: str, truth: int | str | None, tell: Callable[[str], None]
     ) -> tuple[dict[str, Any], str]:
         """Explain one input and write its files; return what to say of it, twice."""
-        from onnxexplain.view import View
+        from onnxexplain.figures.view import View
 
         def told(what: str) -> None:
             tell(f"{path.name}: {what}")

@@ -9,7 +9,7 @@ from onnxexplain.errors import InputError
 if TYPE_CHECKING:
     from onnxexplain import Explanation
     from onnxexplain.cli.given import Given
-    from onnxexplain.view import View
+    from onnxexplain.figures.view import View
 
 SUFFIXES = (".npz", ".png", ".json", ".gif", ".html")
 
@@ -67,9 +67,10 @@ def contents(
 
     All of them are made before any is written.
     """
-    from onnxexplain import plot, save
+    from onnxexplain import save
     from onnxexplain.cli.console import to_json
-    from onnxexplain.report import ahead, page
+    from onnxexplain.figures import plot
+    from onnxexplain.figures.report import ahead, page
 
     e = view.e
     if report:
@@ -114,7 +115,7 @@ def write(folder: Path, stem: str, made: dict[str, bytes]) -> list[Path]:
 
 def line(e: "Explanation", stem: str, folder: Path, made: Iterable[str]) -> str:
     """Say in one line what came out and where it lies."""
-    from onnxexplain.view import View
+    from onnxexplain.figures.view import View
 
     view = View(e)
     name = view.names[view.leading]

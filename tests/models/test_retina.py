@@ -90,6 +90,7 @@ def test_metadata(model):
     assert len(model.labels) == 5
     assert model.preprocess is not None
     assert model.preprocess["size"] == [640, 640]
+    assert model.preprocess["mode"] == "fundus"
     assert np.allclose(model.preprocess["mean"], MEAN)
     held = {p.key: p.value for p in model.proto.metadata_props}
     assert "not a medical device" in held["onnxexplain.note"].lower()

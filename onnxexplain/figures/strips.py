@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from onnxexplain.figures.panels import Scale
+from onnxexplain.figures.pictures import grid, jpeg, reduced, shown
+from onnxexplain.figures.view import Carried, View
 from onnxexplain.layers import Statistics
-from onnxexplain.panels import Scale
-from onnxexplain.pictures import grid, jpeg, reduced, shown
-from onnxexplain.view import Carried, View
 
 Array = np.ndarray[Any, Any]
 

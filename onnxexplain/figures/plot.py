@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from onnxexplain.figures.panels import DPI, Panel, Scale, colours, png, sheet, signed_limit
+from onnxexplain.figures.view import View
 from onnxexplain.image import Picture
-from onnxexplain.panels import DPI, Panel, Scale, colours, png, sheet, signed_limit
-from onnxexplain.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

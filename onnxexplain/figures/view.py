@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxexplain.explanation import channel_axis
+from onnxexplain.figures.pictures import reduced
 from onnxexplain.image import Picture, as_photograph
 from onnxexplain.layers import Statistics
-from onnxexplain.pictures import reduced
 
 if TYPE_CHECKING:
     from onnxexplain.explanation import Explanation

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from onnxexplain import strips
+from onnxexplain.figures import strips
+from onnxexplain.figures.pictures import bars, bytes_of, jpeg, reduced
+from onnxexplain.figures.plot import marked, speaks, spotted
+from onnxexplain.figures.view import View
 from onnxexplain.image import Picture
-from onnxexplain.pictures import bars, bytes_of, jpeg, reduced
-from onnxexplain.plot import marked, speaks, spotted
-from onnxexplain.view import View
 
 Array = np.ndarray[Any, Any]
 
@@ -48,7 +48,7 @@ def page(
 
     tell("report: the scores")
     maker = Environment(
-        loader=PackageLoader("onnxexplain"),
+        loader=PackageLoader("onnxexplain.figures"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onnxexplain.panels import Scale
+from onnxexplain.figures.panels import Scale
 
 Array = np.ndarray[Any, Any]
 

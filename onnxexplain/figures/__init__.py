@@ -1,0 +1,1 @@
+"""What a person looks at: figures, the picture that blinks, the page that walks back."""
