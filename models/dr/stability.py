@@ -42,7 +42,7 @@ def exposure(image: np.ndarray, stops: float) -> np.ndarray:
 def rotation(image: np.ndarray, degrees: float) -> np.ndarray:
     """Turn about the middle."""
     turned = Image.fromarray(image).rotate(degrees, Image.Resampling.BICUBIC)
-    return np.asarray(turned)
+    return np.array(turned)
 
 
 CHANGES: dict[str, tuple[Change, tuple[float, ...]]] = {
