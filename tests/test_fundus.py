@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from onnxexplain import fundus
-from onnxexplain.image import prepare
-from onnxexplain.recipe import Recipe, named
+from onnxexplain.photograph import fundus
+from onnxexplain.photograph.image import prepare
+from onnxexplain.photograph.recipe import Recipe, named
 
 LANCZOS = Image.Resampling.LANCZOS
 

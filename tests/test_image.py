@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import onnxexplain as ox
-from onnxexplain.image import as_photograph, prepare, read_photo
-from onnxexplain.labels import read_labels
-from onnxexplain.recipe import PRESETS, Recipe, recipe_for
+from onnxexplain.photograph.image import as_photograph, prepare, read_photo
+from onnxexplain.photograph.labels import read_labels
+from onnxexplain.photograph.recipe import PRESETS, Recipe, recipe_for
 from tests.builders import net
 from tests.pictures import classifier, photograph
 

@@ -11,8 +11,8 @@ import onnxexplain as ox
 from onnxexplain.figures import plot
 from onnxexplain.figures.panels import Panel, Scale, sheet, signed_limit
 from onnxexplain.figures.view import View
-from onnxexplain.image import prepare
-from onnxexplain.recipe import recipe_for
+from onnxexplain.photograph.image import prepare
+from onnxexplain.photograph.recipe import recipe_for
 from tests.builders import net, weights
 from tests.pictures import LABELS, classifier, photograph
 

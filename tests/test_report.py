@@ -9,8 +9,8 @@ import pytest
 import onnxexplain as ox
 from onnxexplain.figures.report import CAVEAT, ahead, page
 from onnxexplain.figures.view import View
-from onnxexplain.image import prepare
-from onnxexplain.recipe import recipe_for
+from onnxexplain.photograph.image import prepare
+from onnxexplain.photograph.recipe import recipe_for
 from tests.builders import net, weights
 from tests.pictures import LABELS, classifier, photograph
 

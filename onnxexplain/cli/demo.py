@@ -49,7 +49,7 @@ def _explained(
     from onnxexplain.bundled import bundled
     from onnxexplain.cli.given import read
     from onnxexplain.figures.view import View
-    from onnxexplain.image import MOST_PIXELS
+    from onnxexplain.photograph.image import MOST_PIXELS
 
     tell("reading")
     model = onnxexplain.load(bundled("dr640.onnx"))

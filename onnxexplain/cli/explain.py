@@ -115,7 +115,7 @@ def explain(
 
 def _explainer(model: Path, method: str, labels: Path | None, asked: dict[str, Any]) -> "Explainer":
     import onnxexplain
-    from onnxexplain.labels import read_labels
+    from onnxexplain.photograph.labels import read_labels
 
     names = read_labels(labels) if labels else None
     made = onnxexplain.Explainer(onnxexplain.load(model), method, labels=names, **asked)

@@ -10,7 +10,7 @@ from onnxexplain.errors import InputError, MethodError
 
 if TYPE_CHECKING:
     from onnxexplain import Model
-    from onnxexplain.image import Picture
+    from onnxexplain.photograph.image import Picture
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ def read(model: "Model", path: Path, preset: str | None, flags: dict[str, Any], 
     """Read one input: a photograph is prepared, arrays pass through untouched."""
     if path.suffix.lower() in (".npy", ".npz"):
         return Given(path, _arrays(model, path))
-    from onnxexplain.image import prepare, read_photo
-    from onnxexplain.recipe import recipe_for
+    from onnxexplain.photograph.image import prepare, read_photo
+    from onnxexplain.photograph.recipe import recipe_for
 
     if len(model.inputs) != 1:
         names = ", ".join(model.inputs)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from onnxexplain.recipe import PRESETS
+from onnxexplain.photograph.recipe import PRESETS
 
 
 def show_version(value: bool) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from onnxexplain.figures.panels import DPI, Panel, Scale, colours, png, sheet, signed_limit
 from onnxexplain.figures.view import View
-from onnxexplain.image import Picture
+from onnxexplain.photograph.image import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

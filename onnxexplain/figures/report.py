@@ -10,7 +10,7 @@ from onnxexplain.figures import strips
 from onnxexplain.figures.pictures import bars, bytes_of, jpeg, reduced
 from onnxexplain.figures.plot import marked, speaks, spotted
 from onnxexplain.figures.view import View
-from onnxexplain.image import Picture
+from onnxexplain.photograph.image import Picture
 
 Array = np.ndarray[Any, Any]
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from onnxexplain.explanation import channel_axis
 from onnxexplain.figures.pictures import reduced
-from onnxexplain.image import Picture, as_photograph
 from onnxexplain.layers import Statistics
+from onnxexplain.photograph.image import Picture, as_photograph
 
 if TYPE_CHECKING:
     from onnxexplain.explanation import Explanation
@@ -40,7 +40,7 @@ class Carried:
 class View:
     """Sample ``i`` of an explanation; every array it gives has the classes in front.
 
-    ``image`` is what stands beside the maps: a :class:`~onnxexplain.image.Picture` or uint8
+    ``image`` is what stands beside the maps: a :class:`Picture` or uint8
     [H,W,3]; without it the input itself is shown. ``truth`` is the true class, where it is known.
     """
 

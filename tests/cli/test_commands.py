@@ -63,7 +63,13 @@ def test_methods_are_listed(call):
 def test_inspect_shows_what_is_in_a_model(call):
     told = call("inspect", "model.onnx")
     assert told.code == 0
-    for said in ("Conv", "linear", "MaxPool", "explained by default: `y`", "onnxexplain.labels"):
+    for said in (
+        "Conv",
+        "linear",
+        "MaxPool",
+        "explained by default: `y`",
+        "onnxexplain.labels",
+    ):
         assert said in told.out
     record = call("inspect", "model.onnx", "--json").json
     assert record["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["N", 3, 24, 24]}]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from onnxexplain import fundus
 from onnxexplain.errors import InputError
-from onnxexplain.recipe import Recipe
+from onnxexplain.photograph import fundus
+from onnxexplain.photograph.recipe import Recipe
 
 if TYPE_CHECKING:
     from onnxexplain.graph import ValueInfo
