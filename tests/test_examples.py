@@ -12,8 +12,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
-def test_script(path):
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=300)
+def test_script(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
