@@ -80,8 +80,22 @@ class Explainer:
         **options: Any,
     ) -> None:
         self.model = load(model)
-        self.options = options
+        self.options = _given(
+            options,
+            against=against,
+            output=output,
+            wrt=wrt,
+            layer=layer,
+            dtype=dtype if dtype != "float32" else None,
+            engine=engine if engine != "auto" else None,
+        )
         self.target, self.targets = target, targets
+        for name, value in (("output", output or ""), ("layer", layer or ""), ("method", method)):
+            if not isinstance(value, str):
+                raise MethodError(f"{name} is {value!r}; it must be a name")
+        for name, names in (("wrt", wrt), ("layers", layers)):
+            if not isinstance(names, str | Sequence | None):
+                raise MethodError(f"{name} is {names!r}; it must be a name, or a list of names")
         _one_of("dtype", dtype, ("float32", "float64"))
         _one_of("engine", engine, ("auto", "compiled", "eager"))
         if dtype == "float64" and engine == "compiled":
@@ -104,7 +118,9 @@ class Explainer:
                 options=session_options,
             ),
         )
-        way.check(self.model, self.question.output)
+        if layer is not None and not self.question.method.layered:
+            raise MethodError(f"{method} looks at no single layer; layer= is for CAMs, see layers=")
+        way.check(self.model, self.question.output, self.question.wrt or ())
         self._layers = layers
         self._prepared: dict[Any, Prepared] = {}
         self._batchable: dict[Any, bool] = {}
@@ -139,7 +155,7 @@ class Explainer:
         feeds = given.read(self.model, inputs)
         if target is None and targets is None:
             target, targets = self.target, self.targets
-        if targets is not None and target not in (None, "top"):
+        if targets is not None and not (target is None or isinstance(target, str)):
             raise MethodError("give target or targets, not both")
         results = self.compute(feeds, target, targets, Request(layers=self._named(feeds)))
         seconds = time.perf_counter() - begin
@@ -151,14 +167,14 @@ class Explainer:
         self, feeds: dict[str, Array], target: Any, targets: Any, request: Request
     ) -> Results:
         """Run the method on checked feeds; samples that cannot run together run one by one."""
-        n = given.batch(feeds)
+        n = given.batch(self.model, feeds)
         if n > 1 and not self._together(feeds):
             singles = []
             for i in range(n):
                 several = (
                     targets if isinstance(targets, str | None) else [_at(t, i, n) for t in targets]
                 )
-                one = given.sample(feeds, i, n)
+                one = given.sample(self.model, feeds, i, n)
                 singles.append(self.compute(one, _at(target, i, n), several, request))
             return Results.joined(singles)
         prepared = self.prepare(feeds)
@@ -184,7 +200,7 @@ class Explainer:
 
     def prepare_one(self, feeds: Mapping[str, Array]) -> Prepared:
         """Return the model made ready for one sample of these feeds."""
-        return self.prepare(given.sample(feeds, 0, given.batch(feeds)))
+        return self.prepare(given.sample(self.model, feeds, 0, given.batch(self.model, feeds)))
 
     def tensors(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
         """Return the float tensors of the user's own graph on the way, input side first."""
@@ -214,11 +230,17 @@ class Explainer:
         They may where the batch axis is free, every tensor on the way keeps it, and a batch of two
         gives what the two give alone.
         """
-        if any(isinstance(i.shape[0], int) for i in self.model.inputs.values() if i.shape):
+        cut = given.per_sample(self.model)
+        if any(name in (self.question.wrt or feeds) for name in set(feeds) - cut):
+            return False  # each sample has a share of its own in what all have in common
+        fixed = {i.shape[0] for n, i in self.model.inputs.items() if n in cut and i.shape}
+        if fixed == {given.batch(self.model, feeds)}:
+            return True  # the file knows no other number
+        if any(isinstance(length, int) for length in fixed):
             return False
         key = tuple((name, value.shape[1:]) for name, value in feeds.items())
         if key not in self._batchable:
-            two = {name: value[[0, -1]] for name, value in feeds.items()}
+            two = {n: v[[0, -1]] if n in cut and v.ndim else v for n, v in feeds.items()}
             try:
                 pair = self.prepare(two)
                 kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
@@ -232,7 +254,7 @@ class Explainer:
         together = self.question.forward(pair.lowered, two, [output], cpu)[output]
         alone = []
         for i in range(2):
-            one = given.sample(two, i, 2)
+            one = given.sample(self.model, two, i, 2)
             lowered = self.prepare(one).lowered
             alone.append(self.question.forward(lowered, one, [output], cpu)[output])
         apart = np.concatenate(alone)
@@ -272,9 +294,16 @@ def explain(
 
 def _at(chosen: Any, i: int, n: int) -> Any:
     """A target of ``n`` samples as that of sample ``i``."""
-    if isinstance(chosen, list | np.ndarray) and np.ndim(chosen) >= 1 and len(chosen) == n:
-        return np.asarray(chosen)[i : i + 1]
+    if isinstance(chosen, list | np.ndarray) and len(chosen) == n:
+        return chosen[i : i + 1]
+    if isinstance(chosen, list | np.ndarray) and np.shape(chosen)[:1]:
+        raise MethodError(f"a target of {len(chosen)} entries is given for {n} samples")
     return chosen
+
+
+def _given(options: dict[str, Any], **others: Any) -> dict[str, Any]:
+    """The method's options, and what else was asked for."""
+    return options | {name: value for name, value in others.items() if value is not None}
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -215,8 +215,9 @@ class Explanation:
 
     @property
     def source(self) -> str | None:
-        """The input that maps are drawn over: the first with positions."""
-        return next((n for n, v in self.inputs.items() if v.ndim > 2), None)
+        """The input that maps are drawn over: the first attributed one with positions."""
+        placed = [n for n, v in self.inputs.items() if v.ndim > 2]
+        return next((n for n in placed if n in self.attributions), next(iter(placed), None))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -239,12 +240,13 @@ class Explanation:
         """Return one map per sample, [N,H,W]: the attributions summed over channels.
 
         Score propagation gives its final map, shares and transported constants together, which adds
-        up to the score; ``constants=False`` leaves them out. A CAM is resized to the input,
-        bilinearly. A signal gives [N,L], a volume [N,D,H,W], a table [N,F].
+        up to the score; ``constants=False`` leaves them out. With several attributed inputs it is
+        that of the first with positions, and the others hold the rest. A CAM is resized to the
+        input, bilinearly. A signal gives [N,L], a volume [N,D,H,W], a table [N,F].
         """
         if self._question.method.cam:
             return self._resized()
-        name = next(iter(self.attributions))
+        name = self.source if self.source in self.attributions else next(iter(self.attributions))
         shares = self.attributions[name]
         lead = 1 if self._results.several else 0
         rank = shares.ndim - lead

@@ -82,14 +82,38 @@ def _check_shape(where: str, info: ValueInfo, array: Array) -> None:
         raise InputError(f"{where} has shape {given}; the model takes {said}")
 
 
-def batch(feeds: Mapping[str, Array]) -> int:
-    """Return the number of samples: the length of axis 0, where all inputs agree on it."""
-    lengths = {value.shape[0] for value in feeds.values() if value.ndim}
-    return lengths.pop() if len(lengths) == 1 else 1
+def per_sample(model: Model) -> frozenset[str]:
+    """Return the inputs whose axis 0 is the batch.
+
+    It is where it is free; where no input's is, those fixed to 1 are run sample by sample. An input
+    of another fixed length there is one thing for all samples.
+    """
+    first = {n: i.shape[0] for n, i in model.inputs.items() if i.shape}
+    fixed = {n: d for n, d in first.items() if isinstance(d, int)}
+    free = first.keys() - fixed.keys() | {n for n, i in model.inputs.items() if i.shape is None}
+    ones = {n for n, d in fixed.items() if d == 1}
+    most = max(fixed.values(), default=0)
+    return frozenset(free or ones or {n for n, d in fixed.items() if d == most})
 
 
-def sample(feeds: Mapping[str, Array], i: int, n: int) -> dict[str, Array]:
+def batch(model: Model, feeds: Mapping[str, Array]) -> int:
+    """Return the number of samples.
+
+    Raises
+    ------
+    InputError
+        if the inputs do not agree on it.
+    """
+    lengths = {n: feeds[n].shape[0] for n in per_sample(model) if feeds[n].ndim}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
+        raise InputError(f"the inputs differ in the number of samples: {told}")
+    return next(iter(lengths.values()), 1)
+
+
+def sample(model: Model, feeds: Mapping[str, Array], i: int, n: int) -> dict[str, Array]:
     """Return sample ``i`` of ``n`` as a batch of one."""
     if n == 1:
         return dict(feeds)
-    return {name: value[i : i + 1] if value.ndim else value for name, value in feeds.items()}
+    cut = per_sample(model)
+    return {name: v[i : i + 1] if name in cut and v.ndim else v for name, v in feeds.items()}

@@ -26,7 +26,12 @@ class Results:
         """Return the results of samples that ran one by one as those of one batch."""
         first = singles[0]
         axis = 1 if first.several else 0
-        raw = {n: np.concatenate([s.raw[n] for s in singles], axis) for n in first.raw}
+        raw = {}
+        for name, value in first.raw.items():
+            rows = [s.raw[name] for s in singles]
+            # An input that all samples share has a share of its own for each: they are stacked.
+            one = value.ndim > axis and value.shape[axis] == 1
+            raw[name] = np.concatenate(rows, axis) if one else np.stack(rows, axis)
         values = {n: np.concatenate([s.values[n] for s in singles]) for n in first.values}
         targets = [s.target for s in singles if s.target is not None]
         target = np.concatenate(targets, axis) if len(targets) == len(singles) else None

@@ -70,6 +70,8 @@ def read(
         if targets != "all":
             raise MethodError(f'targets is `{targets}`; give a list, or "all"')
         targets = list(range(classes))
+    if not isinstance(targets, list | tuple | np.ndarray | None):
+        raise MethodError(f'targets is {_said(targets)}; give a list, or "all"')
     chosen = [target] if targets is None else list(targets)
     if not chosen:
         raise MethodError("targets is empty; give at least one class")
@@ -134,6 +136,8 @@ def _index(label: str, labels: Sequence[str] | None) -> int:
 
 def _element(index: tuple[Any, ...], shape: Sequence[int]) -> Array:
     inner = _trimmed(shape)[1:]
+    if not all(isinstance(i, int | np.integer) for i in index):
+        raise MethodError(f"target {_said(index)} is no element: its indices are not all whole")
     if len(index) != len(inner) or not all(-n <= i < n for i, n in zip(index, inner, strict=True)):
         raise MethodError(f"target {index} is no element of an output {list(inner)} per sample")
     seed = np.zeros(_trimmed(shape), np.float32)

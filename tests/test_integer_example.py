@@ -1,4 +1,4 @@
-"""The worked example of METHODS A9: small integers, every number by hand, in both engines."""
+"""A worked example in small integers, every number by hand, in both engines."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What holds whatever the network: METHODS A9, and the promises of DESIGN section 2."""
+"""What holds whatever the network: conservation at every cut, and the other laws of the method."""
 
 import numpy as np
 import onnxruntime
@@ -468,7 +468,7 @@ def test_tokens_and_windows(engine):
 
 @both_engines
 def test_folding_batchnorm_changes_nothing(engine):
-    """METHODS A9.12: folded into the convolution, shares and block constants are the same."""
+    """Folded into the convolution, shares and block constants are the same."""
     held, bn = weights(1, w=(6, 3, 3, 3), b=(6,), v=(4, 6), c=(4,)), norm(2, 6)
     slope = bn["bn_scale"] / np.sqrt(bn["bn_var"] + np.float32(1e-5))
     folded = {

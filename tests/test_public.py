@@ -1,4 +1,4 @@
-"""The public face: the names of DESIGN section 3 that exist, and what a custom operator needs."""
+"""The public face: the names that are promised, and what a custom operator needs."""
 
 import threading
 
@@ -117,7 +117,7 @@ def test_shares_are_input_times_gradient():
 
 
 def test_grad_cam_is_cam_for_a_pooled_linear_head():
-    """METHODS G2: with global average pooling and a linear head, times HW, before the ReLU."""
+    """the method: with global average pooling and a linear head, times HW, before the ReLU."""
     proto = NETS["relu"]
     weights = {t.name: t for t in proto.graph.initializer}
     from onnx import numpy_helper

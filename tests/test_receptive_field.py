@@ -1,4 +1,4 @@
-"""Receptive fields: the table of METHODS A7, and what units really see."""
+"""Receptive fields: the DR network's table, and what units really see."""
 
 import numpy as np
 import pytest

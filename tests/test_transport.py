@@ -1,4 +1,4 @@
-"""Carrying a map to the input: sums kept, linear, symmetric (METHODS A5 and A9.11)."""
+"""Carrying a map to the input: sums kept, linear, symmetric."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from onnxexplain.cli import given as g
 from onnxexplain.cli import options as o
 from onnxexplain.cli import written
 from onnxexplain.cli.console import answer, complain, existing, hush, progress, told
-from onnxexplain.errors import InputError, MethodError, OnnxExplainError
+from onnxexplain.errors import InputError, OnnxExplainError
 
 if TYPE_CHECKING:
     from onnxexplain import Explainer
@@ -118,10 +118,7 @@ def _explainer(model: Path, method: str, labels: Path | None, asked: dict[str, A
     from onnxexplain.photograph.labels import read_labels
 
     names = read_labels(labels) if labels else None
-    made = onnxexplain.Explainer(onnxexplain.load(model), method, labels=names, **asked)
-    if asked["layer"] is not None and not made.question.method.cam:
-        raise MethodError(f"{method} looks at no single layer; --layer is for CAMs, see --layers")
-    return made
+    return onnxexplain.Explainer(onnxexplain.load(model), method, labels=names, **asked)
 
 
 def _checked_cmap(cmap: str | None) -> None:

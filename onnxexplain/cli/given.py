@@ -1,6 +1,7 @@
 """What is given on the command line, read: photographs, arrays, options, targets."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def targets(given: Sequence[str] | None) -> dict[str, Any]:
 
 def one_class(text: str) -> int | str:
     """Return a class as number, or the label it is called by."""
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
 def layers(given: Sequence[str] | None) -> Any:

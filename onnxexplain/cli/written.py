@@ -82,7 +82,7 @@ def contents(
     if view.whole and view.has_positions and view.photograph is not None:
         made[".gif"] = plot.blinking(view.photograph, view.two_sigma()[view.leading])
     if report:
-        made[".html"] = page(view, cmap, tell).encode()
+        made[".html"] = page(view, cmap, tell).encode("utf-8", "replace")
     preprocess = given.picture.record() if given.picture else None
     record = save.record(e, preprocess) | {"input": str(given.path), "truth": view.truth}
     made[".json"] = to_json(record).encode()
@@ -99,6 +99,9 @@ def write(folder: Path, stem: str, made: dict[str, bytes]) -> list[Path]:
     from onnxexplain.save import write_whole
 
     names = [f"{stem}{suffix}" for suffix in made]
+    for name in names:
+        if (folder / name).is_dir():
+            raise InputError(f"{folder / name}: is a folder, and would have to be a file")
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}.") as beside:
             for name, content in zip(names, made.values(), strict=True):

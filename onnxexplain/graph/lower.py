@@ -16,7 +16,7 @@ import onnx.inliner
 from onnx import TensorProto, numpy_helper, version_converter
 
 from onnxexplain.errors import ModelError, OnnxExplainError
-from onnxexplain.graph.node import Node, array, read_nodes
+from onnxexplain.graph.node import Node, array, read_nodes, reads
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[onnx.ModelProto, dict[str, Array], list[str]], list[Array]]
@@ -406,7 +406,7 @@ def _with_constants(
     values: dict[str, Array],
     run: Run,
 ) -> onnx.ModelProto:
-    read = {t for node in kept for t in _reads(node)} | {v.name for v in model.graph.output}
+    read = {t for node in kept for t in reads(node)} | {v.name for v in model.graph.output}
     wanted = [t for node in made for t in node.output if t and t in read]
     if wanted:
         values = values | dict(
@@ -421,16 +421,6 @@ def _with_constants(
     del model.graph.initializer[:]
     model.graph.initializer.extend(held)
     return model
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    names = set(node.input)
-    for a in node.attribute:
-        for graph in [a.g] if a.HasField("g") else a.graphs:
-            for inner in graph.node:
-                names |= _reads(inner)
-            names |= {v.name for v in graph.output}
-    return names
 
 
 def _part(

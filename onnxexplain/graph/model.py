@@ -86,8 +86,8 @@ class Model:
     @property
     def labels(self) -> list[str] | None:
         """Names of the classes, where the file's metadata carries them (`onnxexplain.labels`)."""
-        labels: list[str] | None = self._json("onnxexplain.labels", list)
-        return labels
+        labels: list[Any] | None = self._json("onnxexplain.labels", list)
+        return None if labels is None else [str(label) for label in labels]
 
     @property
     def preprocess(self) -> dict[str, Any] | None:
@@ -138,6 +138,8 @@ def load(
     """
     if isinstance(source, Model):
         return source
+    if not isinstance(source, str | Path | bytes | onnx.ModelProto):
+        raise ModelError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
     if isinstance(source, onnx.ModelProto):
         content = source.SerializeToString(deterministic=True)
         copy = onnx.ModelProto()

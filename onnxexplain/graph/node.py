@@ -32,6 +32,13 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    captured: tuple[str, ...] = ()
+    """What the graphs inside it (the branches of an If) read of the tensors around it."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every tensor it depends on."""
+        return (*self.inputs, *self.captured)
 
     @property
     def kind(self) -> str:
@@ -58,7 +65,21 @@ def read_nodes(graph: onnx.GraphProto) -> tuple[Node, ...]:
 def _read(proto: onnx.NodeProto, name: str) -> Node:
     attributes = {a.name: _value(a) for a in proto.attribute}
     domain = "" if proto.domain == "ai.onnx" else proto.domain
-    return Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attributes)
+    captured = tuple(sorted(reads(proto) - set(proto.input)))
+    return Node(
+        name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attributes, captured
+    )
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Return every name a node reads, those of the graphs inside it included."""
+    names = set(node.input)
+    for a in node.attribute:
+        for graph in [a.g] if a.HasField("g") else a.graphs:
+            for inner in graph.node:
+                names |= reads(inner)
+            names |= {v.name for v in graph.output}
+    return names
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:

@@ -129,6 +129,8 @@ def _check(name: str, key: str, value: Any, hint: Any) -> None:
         raise MethodError(f"{name}: {key} is `{value}`; it must be one of {', '.join(choices)}")
     if hint is bool and not isinstance(value, bool):
         raise MethodError(f"{name}: {key} is `{value}`; it must be true or false")
+    if hint is int and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise MethodError(f"{name}: {key} is `{value}`; it must be a whole number above zero")
 
 
 def methods() -> list[dict[str, Any]]:

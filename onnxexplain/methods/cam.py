@@ -63,16 +63,22 @@ def _weighed(way: Way, arrived: dict[str, Tensor], name: str) -> tuple[Tensor, T
 
 
 def _check_head(way: Way, layer: str, name: str) -> None:
-    """Refuse a model in which more than a mean and linear layers follow the maps."""
-    reached = {layer}
+    """Refuse a model in which anything but a mean and linear layers follows the maps."""
+    reached, means = {layer}, 0
     for node in way.nodes:
         if reached.isdisjoint(node.inputs):
             continue
         reached.update(node.outputs)
         step = way.step(node)
-        mean = "Average" in node.op_type
+        mean = "Average" in node.op_type or node.op_type == "ReduceMean"
+        means += mean
         if step.operator.role not in _LINEAR and not mean:
             raise MethodError(
                 f"{name}: {node} follows `{layer}`; a CAM needs global average pooling and a "
                 "linear layer there: take grad-cam, or name another layer"
             )
+    if not means:
+        raise MethodError(
+            f"{name}: no global average pooling follows `{layer}`; "
+            "take grad-cam, or name another layer"
+        )

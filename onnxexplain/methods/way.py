@@ -46,41 +46,42 @@ def scores(model: Model, output: str | None) -> str:
     return end
 
 
-def check(model: Model, output: str) -> None:
+def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
     """Refuse, before anything runs, a model with an operator on the way that has no way back.
 
-    An operator whose standard definition is a function may still be taken apart while lowering, so
-    only what no one knows anything of is named here.
+    The way ends at ``wrt`` where that is given. What a function of the model's own hides is found
+    out once it is inlined.
     """
     makers = {t: node for node in model.nodes for t in node.outputs}
     inner = {f.name for f in model.proto.functions}
     stack, seen = [output], set()
-    from_input = _downstream(model)
+    from_input = _downstream(model, wrt)
     while stack:
-        node = makers.get(stack.pop())
+        tensor = stack.pop()
+        node = None if tensor in wrt else makers.get(tensor)
         if node is None or node.name in seen:
             continue
         seen.add(node.name)
-        if not any(t in from_input for t in node.inputs):
+        if not any(t in from_input for t in node.reads):
             continue
         if known(node.domain, node.op_type) is None and not _lowered_away(node, inner):
             raise UnsupportedOperator(f"{model.source}: {no_way_back(node)}")
         operator = known(node.domain, node.op_type)
         if operator is None or operator.role != "stop":
-            stack += [t for t in node.inputs if t]
+            stack += [t for t in node.reads if t]
 
 
 def _lowered_away(node: Node, functions: set[str]) -> bool:
     return node.op_type in ("Dropout", "Constant") or node.op_type in functions
 
 
-def _downstream(model: Model) -> set[str]:
-    reached = {n for n, i in model.inputs.items() if "float" in i.dtype}
+def _downstream(model: Model, wrt: Sequence[str]) -> set[str]:
+    reached = set(wrt) or {n for n, i in model.inputs.items() if "float" in i.dtype}
     for node in model.nodes:
         operator = known(node.domain, node.op_type)
         if operator is not None and operator.role == "stop":
             continue
-        if any(t in reached for t in node.inputs):
+        if any(t in reached for t in node.reads):
             reached.update(t for t in node.outputs if t)
     return reached
 
@@ -97,6 +98,11 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
     """
     if output not in lowered.shapes:
         raise ModelError(f"{model.source}: the shape of `{output}` cannot be told beforehand")
+    if not lowered.shapes[output]:
+        raise ModelError(
+            f"{model.source}: `{output}` has no batch axis left (a squeeze without axes?); "
+            "name a tensor before it with output="
+        )
     sources = list(wrt) if wrt else [n for n in model.inputs if n in lowered.floats]
     for name in sources:
         if name not in lowered.floats or name in lowered.constants:
@@ -104,16 +110,16 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
             raise MethodError(f"no float tensor `{name}` in the model{nearest(name, floats)}")
     moving = set(sources)
     for node in lowered.nodes:
-        if any(t in moving for t in node.inputs):
+        if any(t in moving for t in node.reads):
             moving.update(t for t in node.outputs if t in lowered.floats and t not in sources)
     needed, nodes = {output}, []
     for node in reversed(lowered.nodes):
-        if needed.isdisjoint(node.outputs) or not any(t in moving for t in node.inputs):
+        if needed.isdisjoint(node.outputs) or not any(t in moving for t in node.reads):
             continue
         if all(t in sources for t in node.outputs):
             continue
         nodes.append(node)
-        needed.update(t for t in node.inputs if t in moving)
+        needed.update(t for t in node.reads if t in moving)
     reached = tuple(name for name in sources if name in needed)
     if not reached:
         raise MethodError(

@@ -57,7 +57,7 @@ def mul(xp, g, y, a, b):
 
 @operator("Div", role="product", offset=_quotient_offset)
 def div(xp, g, y, a, b):
-    return (xp.sum_like(g / b, a), xp.sum_like(-g * y / b, b))
+    return (xp.sum_like(xp.scale(g, 1.0 / b), a), xp.sum_like(xp.scale(-g, y / b), b))
 
 
 def _pow_offset(xp, y, x, power, *, varies):
@@ -139,31 +139,39 @@ operator("Min", role="routing", offset=_extreme_offset(lambda t, y: t <= y))(_mi
 # ----- Functions of each element -----
 
 
-def _sqrt(xp, g, y, x):
-    # Infinite at 0, where the convention is 0: a share of nothing.
-    return (xp.where(y > 0, g * 0.5 / xp.where(y > 0, y, 1.0), 0.0),)
-
-
-_FUNCTIONS = {
-    "Abs": lambda xp, g, y, x: (g * xp.sign(x),),
-    "Acos": lambda xp, g, y, x: (-g / xp.sqrt(1.0 - x * x),),
-    "Acosh": lambda xp, g, y, x: (g / xp.sqrt(x * x - 1.0),),
-    "Asin": lambda xp, g, y, x: (g / xp.sqrt(1.0 - x * x),),
-    "Asinh": lambda xp, g, y, x: (g / xp.sqrt(x * x + 1.0),),
-    "Atan": lambda xp, g, y, x: (g / (x * x + 1.0),),
-    "Atanh": lambda xp, g, y, x: (g / (1.0 - x * x),),
-    "Cos": lambda xp, g, y, x: (-g * xp.sin(x),),
-    "Cosh": lambda xp, g, y, x: (g * xp.sinh(x),),
-    "Exp": lambda xp, g, y, x: (g * y,),
-    "Log": lambda xp, g, y, x: (g / x,),
-    "Reciprocal": lambda xp, g, y, x: (-g * y * y,),
-    "Sin": lambda xp, g, y, x: (g * xp.cos(x),),
-    "Sinh": lambda xp, g, y, x: (g * xp.cosh(x),),
-    "Sqrt": _sqrt,
-    "Tan": lambda xp, g, y, x: (g * (y * y + 1.0),),
+_SLOPES = {
+    "Abs": lambda xp, y, x: xp.sign(x),
+    "Acos": lambda xp, y, x: -1.0 / xp.sqrt(1.0 - x * x),
+    "Acosh": lambda xp, y, x: 1.0 / xp.sqrt(x * x - 1.0),
+    "Asin": lambda xp, y, x: 1.0 / xp.sqrt(1.0 - x * x),
+    "Asinh": lambda xp, y, x: 1.0 / xp.sqrt(x * x + 1.0),
+    "Atan": lambda xp, y, x: 1.0 / (x * x + 1.0),
+    "Atanh": lambda xp, y, x: 1.0 / (1.0 - x * x),
+    "Cos": lambda xp, y, x: -xp.sin(x),
+    "Cosh": lambda xp, y, x: xp.sinh(x),
+    "Exp": lambda xp, y, x: y,
+    "Log": lambda xp, y, x: 1.0 / x,
+    "Reciprocal": lambda xp, y, x: -y * y,
+    "Sin": lambda xp, y, x: xp.cos(x),
+    "Sinh": lambda xp, y, x: xp.cosh(x),
+    "Sqrt": lambda xp, y, x: 0.5 / y,
+    "Tan": lambda xp, y, x: y * y + 1.0,
 }
 
-for _name, _back in _FUNCTIONS.items():
+
+def _by_slope(slope):
+    """The way back through a function of each element, by its derivative."""
+
+    def back(xp, g, y, x):
+        steep = slope(xp, y, x)
+        # Infinite at an edge (a root at 0), where the convention is 0: a share of nothing.
+        return (g * xp.where(xp.abs(steep) < 3e38, steep, 0.0),)
+
+    return back
+
+
+for _name, _slope in _SLOPES.items():
+    _back = _by_slope(_slope)
     operator(_name, role="activation", offset=elementwise(_back))(_back)
 
 

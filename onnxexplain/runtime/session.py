@@ -55,6 +55,10 @@ class Device:
         if name not in ("auto", "cpu", "cuda"):
             raise DeviceError(f"no device `{name}`; one of cpu, cuda, auto")
         ort = onnxruntime()
+        if threads is not None and threads < 1:
+            raise DeviceError(f"threads is {threads}; it must be at least 1")
+        if providers is not None and not providers:
+            raise DeviceError("providers is empty; name one, or leave it out")
         if providers is not None:
             names = [p if isinstance(p, str) else p[0] for p in providers]
             for name in names:
