@@ -197,6 +197,11 @@ class Explanation:
         """Whether shares and constants add up to the score."""
         return self._question.method.shares
 
+    @property
+    def channels_last(self) -> frozenset[str]:
+        """The tensors whose channels are on the last axis."""
+        return self._prepared.channels_last
+
     def shape_of(self, tensor: str) -> tuple[int, ...]:
         """Return the shape of a tensor of the model for one sample, batch axis included."""
         return self._prepared.lowered.shapes[tensor]
@@ -225,7 +230,7 @@ class Explanation:
         if self.source is None:
             raise MethodError("the model has no input with positions to carry a map to")
         shape = self.inputs[self.source].shape
-        axis = channel_axis(self.model, self.source, len(shape))
+        axis = len(shape) - 1 if self.source in self.channels_last else 1
         return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
 
     def to_input(self, tensor: str, values: Array) -> Array:
@@ -251,7 +256,7 @@ class Explanation:
         lead = 1 if self._results.several else 0
         rank = shares.ndim - lead
         if rank > 2:
-            shares = shares.sum(axis=channel_axis(self.model, name, rank) + lead)
+            shares = shares.sum(axis=-1 if name in self.channels_last else 1 + lead)
         if constants and self.method == "score-propagation" and name == self.source:
             return shares + self.constant_map
         return np.asarray(shares)
@@ -314,12 +319,3 @@ class Explanation:
         buffer = io.BytesIO()
         self.plot().savefig(buffer, format="png", bbox_inches="tight")
         return buffer.getvalue()
-
-
-def channel_axis(model: Model, name: str, rank: int) -> int:
-    """Axis 1, or the last of an image whose channels come last."""
-    info = model.inputs.get(name)
-    shape = info.shape if info is not None and info.shape is not None else ()
-    if rank == 4 and len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
-        return 3
-    return 1

@@ -93,7 +93,8 @@ class Layer:
 
     def _map(self, kind: str) -> Array:
         if kind in self._held:
-            return np.asarray(self._held[kind].sum(axis=self._of.score.ndim))
+            last = self.name in self._of.channels_last
+            return np.asarray(self._held[kind].sum(axis=-1 if last else self._of.score.ndim))
         if f"{kind}_map" not in self._held:
             shape = self._of.shape_of(self.name)
             if len(shape) < 3:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxexplain.compiler import Compiled
 from onnxexplain.errors import ModelError
-from onnxexplain.graph import Lowered, Model, Node, lower, within
+from onnxexplain.graph import Lowered, Model, Node, channels_last, lower, within
 from onnxexplain.methods import Method, Way, way
 from onnxexplain.methods.account import blocks
 from onnxexplain.runtime import Device, Session, capture, evaluate, newest, run_once
@@ -59,6 +59,7 @@ class Prepared:
     wrt: tuple[str, ...]
     layer: str | None
     blocks: tuple[str, ...] = ()
+    channels_last: frozenset[str] = frozenset()
     sessions: dict[Any, tuple[Compiled, Session]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     difference: float | None = None
@@ -66,7 +67,17 @@ class Prepared:
 
     def way(self, values: Any, xp: Any, output: str, seed: Any) -> Way:
         """Return the way back over the given values."""
-        return Way(xp, self.nodes, values, self.moving, self.wrt, output, seed, self.layer)
+        return Way(
+            xp,
+            self.nodes,
+            values,
+            self.moving,
+            self.wrt,
+            output,
+            seed,
+            self.layer,
+            self.channels_last,
+        )
 
 
 def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
@@ -78,6 +89,7 @@ def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
     if question.method.layered:
         layer = way.cam_layer(lowered, path, question.layer, question.output)
     prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer)
+    prepared.channels_last = channels_last(lowered.nodes, lowered.shapes, model.inputs)
     names = dict.fromkeys(lowered.shapes)  # the graph alone is asked: no value is looked at
     prepared.blocks = blocks(prepared.way(names, None, question.output, None))
     return prepared

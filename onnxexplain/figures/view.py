@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxexplain.explanation import channel_axis
 from onnxexplain.figures.pictures import reduced
 from onnxexplain.layers import Statistics
 from onnxexplain.photograph.image import Picture, as_photograph
@@ -176,7 +175,7 @@ class View:
         if self.image is not None:
             return _matching(np.asarray(self.image), self.e.sizes)
         values = self.e.inputs[self.e.source]
-        last = channel_axis(self.e.model, self.e.source, values.ndim) == values.ndim - 1
+        last = self.e.source in self.e.channels_last
         return as_photograph(values[self.i], last, self.e.model.preprocess)
 
     @cached_property

@@ -1,5 +1,6 @@
 """What the model is: the file, its graph, its lowered form, its receptive fields."""
 
+from onnxexplain.graph.layout import channels_last
 from onnxexplain.graph.lower import Lowered, lower, within
 from onnxexplain.graph.model import Model, ValueInfo, load
 from onnxexplain.graph.node import Node
@@ -11,6 +12,7 @@ __all__ = [
     "Node",
     "ReceptiveField",
     "ValueInfo",
+    "channels_last",
     "load",
     "lower",
     "receptive_fields",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from onnxexplain.graph.layout import to_first, to_last
 from onnxexplain.graph.node import Node
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -51,12 +52,8 @@ def receptive_fields(
     spatial axes are gone (after a flatten) or cannot be followed.
     """
     rank = len(shapes[source])
-    start: ReceptiveField = (Axis(1, 1, 0.0),) * max(rank - 2, 0)
-    fields: dict[str, ReceptiveField] = {source: start}
+    fields: dict[str, ReceptiveField] = {source: (Axis(1, 1, 0.0),) * max(rank - 2, 0)}
     for node in nodes:
-        if _channels_first(node, source):
-            fields[node.outputs[0]] = start
-            continue
         known = [fields[t] for t in node.inputs if t in fields]
         if not known or not node.outputs:
             continue
@@ -65,13 +62,6 @@ def receptive_fields(
         if field is not None and len(shapes.get(node.outputs[0], ())) == len(field) + 2:
             fields[node.outputs[0]] = field
     return fields
-
-
-def _channels_first(node: Node, source: str) -> bool:
-    """Whether a node only moves the channels of the input from the last axis to the first."""
-    perm = node.attributes.get("perm") or []
-    moved = perm == [0, len(perm) - 1, *range(1, len(perm) - 1)]
-    return node.op_type == "Transpose" and node.inputs[0] == source and moved
 
 
 Follow = Callable[[Node, Shapes, list[ReceptiveField], bool], ReceptiveField | None]
@@ -83,7 +73,10 @@ def _through(
     """Elementwise and joining operators: spatial sizes stay, fields unite."""
     out = shapes.get(node.outputs[0], ())
     rank = len(known[0])
-    if node.op_type in ("Reshape", "Transpose", "MatMul", "Gemm", "Flatten"):
+    if node.op_type == "Transpose":
+        perm = node.attributes.get("perm") or ()
+        return known[0] if to_first(perm) or to_last(perm) else None
+    if node.op_type in ("Reshape", "MatMul", "Gemm", "Flatten"):
         before = next((shapes[t] for t in node.inputs if t in shapes), ())
         if node.op_type != "Reshape" or before[2:] != out[2:]:
             return None

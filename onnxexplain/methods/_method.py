@@ -27,6 +27,25 @@ class Way:
     output: str
     seed: Tensor
     layer: str | None = None
+    channels_last: frozenset[str] = frozenset()
+
+    def channel_sum(self, tensor: str, g: Tensor, v: Tensor) -> Tensor:
+        """Sum of ``g * v`` over a tensor's channels: [N,1,...], wherever the channels were."""
+        if tensor not in self.channels_last:
+            return self.xp.channel_dot(g, v)
+        return self.first(tensor, self.xp.sum(self.xp.scale(g, v), axis=-1, keepdims=True))
+
+    def first(self, tensor: str, value: Tensor) -> Tensor:
+        """A value in a tensor's layout with its channels on axis 1."""
+        if tensor not in self.channels_last:
+            return value
+        return self.xp.permute_dims(value, (0, value.ndim - 1, *range(1, value.ndim - 1)))
+
+    def own(self, tensor: str, value: Tensor) -> Tensor:
+        """A value with its channels on axis 1 in a tensor's own layout."""
+        if tensor not in self.channels_last:
+            return value
+        return self.xp.permute_dims(value, (0, *range(2, value.ndim), 1))
 
     def back(self, choose: Choose) -> dict[str, Tensor]:
         """Send the seed back and return what arrived at every tensor."""

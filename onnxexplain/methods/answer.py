@@ -50,11 +50,11 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
         if method.shares:
             yield (
                 f"score_map/{name}",
-                xp.channel_dot(_arrived(way, arrived, name), way.values[name]),
+                way.channel_sum(name, _arrived(way, arrived, name), way.values[name]),
             )
             yield f"constant_map/{name}", _constant_map(way, arrived, name)
         else:
-            yield f"score_map/{name}", xp.channel_dot(_arrived(way, arrived, name), 1.0)
+            yield f"score_map/{name}", way.channel_sum(name, _arrived(way, arrived, name), 1.0)
 
 
 def _statistics(way: Way, score: Tensor, name: str) -> Iterator[tuple[str, Tensor]]:
@@ -80,10 +80,10 @@ def _constant(way: Way, arrived: dict[str, Tensor], name: str) -> Tensor:
 
 
 def _constant_map(way: Way, arrived: dict[str, Tensor], name: str) -> Tensor:
-    parts = [way.xp.channel_dot(g, offset) for g, offset in account.born(way, arrived, name)]
+    parts = [way.channel_sum(name, g, offset) for g, offset in account.born(way, arrived, name)]
     if parts:
         return sum(parts[1:], parts[0])
-    return way.xp.channel_dot(way.xp.zeros_like(way.values[name]), 1.0)
+    return way.channel_sum(name, way.xp.zeros_like(way.values[name]), 1.0)
 
 
 def _spread(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -94,4 +94,4 @@ def _spread(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]
             continue
         step = way.step(node)
         if step.operator.offset is not None and (offset := step.offset()) is not None:
-            yield f"spread/{tensor}", way.xp.channel_dot(arrived[tensor], offset)
+            yield f"spread/{tensor}", way.channel_sum(tensor, arrived[tensor], offset)

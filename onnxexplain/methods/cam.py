@@ -58,7 +58,7 @@ def _weighed(way: Way, arrived: dict[str, Tensor], name: str) -> tuple[Tensor, T
     layer = str(way.layer)
     maps = layer_maps(way, name)
     _check_head(way, layer, name)
-    g = arrived[layer] if layer in arrived else way.xp.zeros_like(maps)
+    g = way.first(layer, arrived[layer]) if layer in arrived else way.xp.zeros_like(maps)
     return maps, way.xp.sum(g, axis=list(range(2, maps.ndim)), keepdims=True)
 
 

@@ -31,14 +31,14 @@ def grad_cam(way: Way, arrived: dict[str, Tensor]) -> Tensor:
     """Return the weighted sum [N,1,...] of the layer's maps, before any ReLU."""
     layer = str(way.layer)
     maps = layer_maps(way, "grad-cam")
-    g = arrived[layer] if layer in arrived else way.xp.zeros_like(maps)
+    g = way.first(layer, arrived[layer]) if layer in arrived else way.xp.zeros_like(maps)
     weights = way.xp.mean(g, axis=list(range(2, maps.ndim)), keepdims=True)
     return way.xp.sum(weights * maps, axis=1, keepdims=True)
 
 
 def layer_maps(way: Way, method_name: str) -> Tensor:
-    """Return the layer's activations, which must have positions."""
-    maps = way.values[str(way.layer)]
+    """Return the layer's activations [N,C,...], which must have positions."""
+    maps = way.first(str(way.layer), way.values[str(way.layer)])
     if maps.ndim < 3:
         shape = list(maps.shape)
         raise MethodError(f"{method_name}: `{way.layer}` has no positions (shape {shape})")

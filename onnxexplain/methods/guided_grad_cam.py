@@ -26,5 +26,6 @@ class GuidedGradCam(Method):
         for name in way.wrt:
             x, found[name] = way.values[name], sharp[name]
             if x.ndim == cam.ndim:  # an input without positions keeps its guided derivative
-                found[name] = sharp[name] * way.xp.resize_like(cam, x)
+                resized = way.xp.resize_like(cam, way.first(name, x))
+                found[name] = sharp[name] * way.own(name, resized)
         return Found(found, sharp)
