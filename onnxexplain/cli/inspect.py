@@ -29,6 +29,7 @@ WAYS = {
 @told
 def inspect(
     model: o.Model,
+    set_metadata: o.SetMetadata = None,
     device: o.Device = "auto",
     threads: o.Threads = None,
     json: o.Json = False,
@@ -36,9 +37,15 @@ def inspect(
     debug: o.Debug = False,
     version: o.Version = False,
 ) -> None:
-    """Show a model's nodes, its inputs and outputs, and how each operator is explained."""
-    import onnxexplain
+    """Show a model's nodes, its inputs and outputs, and how each operator is explained.
 
+    With --set-metadata the file is given its labels or its preprocessing first.
+    """
+    import onnxexplain
+    from onnxexplain.cli.metadata import set_metadata as write
+
+    if set_metadata:
+        write(existing(model), set_metadata)
     loaded = onnxexplain.load(existing(model))
     record = _record(loaded, model)
     if json:

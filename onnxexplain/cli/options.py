@@ -37,6 +37,15 @@ Version = Annotated[
 # ----- What is explained -----
 
 Model = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
+SetMetadata = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Write a property into the file: labels=JSON, preprocess=JSON, or any other; "
+        "@FILE for a file's text. Repeat it for several.",
+        show_default=False,
+    ),
+]
 Inputs = Annotated[
     list[Path],
     typer.Argument(help="Images, or arrays in .npy or .npz files.", show_default=False),

@@ -89,6 +89,8 @@ class Recipe:
         recipe = cls(**made)
         if 0 in recipe.std:
             raise InputError(f"{where}: std holds a 0, which nothing can be divided by")
+        if recipe.scale == 0:
+            raise InputError(f"{where}: scale is 0, which would make every pixel black")
         return recipe
 
     def record(self) -> dict[str, Any]:

@@ -77,6 +77,37 @@ def test_inspect_shows_what_is_in_a_model(call):
     assert record["unsupported"] == []
 
 
+def test_inspect_writes_metadata(call, here):
+    (here / "labels.json").write_text('["a", "b", "c", "d"]')
+    recipe = '{"scale": 255, "channels": "bgr"}'
+    written = call(
+        "inspect", "model.onnx", "--set-metadata", "labels=@labels.json",
+        "--set-metadata", f"preprocess={recipe}", "--set-metadata", "note=mine",
+    )  # fmt: skip
+    assert written.code == 0, written.err
+    held = {p.key: p.value for p in onnx.load(here / "model.onnx").metadata_props}
+    assert json.loads(held["onnxexplain.labels"]) == ["a", "b", "c", "d"]
+    assert json.loads(held["onnxexplain.preprocess"]) == json.loads(recipe)
+    assert held["note"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("pair", "code"),
+    [
+        ("labels", 2),
+        ("labels=[1, 2]", 1),
+        ("labels={", 1),
+        ("preprocess=[]", 1),
+        ('preprocess={"siz": 3}', 1),
+        ("labels=@nothing.json", 1),
+    ],
+)
+def test_metadata_is_checked_first(call, here, pair, code):
+    before = (here / "model.onnx").read_bytes()
+    assert call("inspect", "model.onnx", "--set-metadata", pair).code == code
+    assert (here / "model.onnx").read_bytes() == before
+
+
 def test_inspect_names_what_cannot_be_explained(call, here):
     odd = net("(float[N,3] x) => (float[N,3] z) { y = my.Odd(x)  z = Relu(y) }", domain="my")
     onnx.save(odd, here / "odd.onnx")
