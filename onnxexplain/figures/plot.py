@@ -96,7 +96,8 @@ def _heading(views: list[View], cmap: str | None) -> str:
     if not view.signed:
         return f"{said} The stronger the colour, the more the score hangs on it, either way."
     said += f" {speaks(cmap)}."
-    return f"{said} Each total map adds up to its score." if view.whole else said
+    alone = len(e.attributions) == 1  # with several inputs each map holds a part
+    return f"{said} Each total map adds up to its score." if view.whole and alone else said
 
 
 def speaks(cmap: str | None) -> str:

@@ -11,7 +11,7 @@ from onnxexplain.tensor.namespace import Tensor, Window
 
 _WORDS = frozenset(
     (
-        "abs exp log sqrt tanh sign sin cos sinh cosh pow square maximum minimum where matmul "
+        "abs exp log sqrt tanh sign sin cos sinh cosh pow maximum minimum where matmul "
         "permute_dims zeros_like ones_like expand_dims"
     ).split()
 )

@@ -225,9 +225,6 @@ class Tape:
     def pow(self, x: Any, y: Any, /) -> Symbol:
         return self.binary("Pow", x, y)
 
-    def square(self, x: Symbol, /) -> Symbol:
-        return x * x
-
     def maximum(self, x: Any, y: Any, /) -> Symbol:
         if isinstance(x, Symbol) and x.value is None and not isinstance(y, Symbol) and y == 0:
             return self.op("Relu", x, shape=x.shape)  # stays in the blocked layout
