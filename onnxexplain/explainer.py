@@ -100,7 +100,6 @@ class Explainer:
         _one_of("engine", engine, ("auto", "compiled", "eager"))
         if dtype == "float64" and engine == "compiled":
             raise MethodError("dtype float64 needs engine=eager: no provider computes in it")
-        self.engine = "eager" if dtype == "float64" or engine == "eager" else "compiled"
         cpu = dtype == "float64" and device == "auto"
         self.question = Question(
             model=self.model,
@@ -118,6 +117,11 @@ class Explainer:
                 options=session_options,
             ),
         )
+        compiles = self.question.method.compiles
+        if engine == "compiled" and not compiles:
+            raise MethodError(f"{method} looks at values while it runs; it needs engine=eager")
+        plain = dtype == "float32" and engine != "eager" and compiles
+        self.engine = "compiled" if plain else "eager"
         if layer is not None and not self.question.method.layered:
             raise MethodError(f"{method} looks at no single layer; layer= is for CAMs, see layers=")
         way.check(self.model, self.question.output, self.question.wrt or ())

@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from onnxexplain.errors import MethodError, nearest
@@ -78,6 +78,8 @@ class Found:
 
     attributions: dict[str, Tensor]
     arrived: dict[str, Tensor]
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    """What else it found, by name: arrays with the batch axis first."""
 
 
 class Method:
@@ -92,6 +94,8 @@ class Method:
     """Whether it explains by a layer's map instead of the input."""
     layered: ClassVar[bool] = False
     """Whether it looks at a layer: a CAM does, and what is made with one."""
+    compiles: ClassVar[bool] = True
+    """Whether it can be written as ONNX nodes; what looks at values while it runs cannot."""
 
     def __call__(self, way: Way) -> Found:
         """Explain by what the way back brings."""
@@ -109,13 +113,14 @@ def method(
     shares: bool = False,
     cam: bool = False,
     layered: bool = False,
+    compiles: bool = True,
 ) -> Callable[[type], type]:
     """Register the decorated frozen dataclass as a method under ``name``."""
 
     def register(cls: type) -> type:
         cls.name, cls.summary, cls.reference = name, summary, reference  # type: ignore[attr-defined]
         cls.shares, cls.cam = shares, cam  # type: ignore[attr-defined]
-        cls.layered = cam or layered  # type: ignore[attr-defined]
+        cls.layered, cls.compiles = cam or layered, compiles  # type: ignore[attr-defined]
         _METHODS[name] = cls
         return cls
 

@@ -32,6 +32,8 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
     if request.attributions:
         for name, value in found.attributions.items():
             yield f"attribution/{name}", value
+        for name, value in found.extra.items():
+            yield f"extra/{name}", value
         yield "score", xp.dot(way.seed, way.values[way.output])
         if method.shares:
             for name in way.wrt:
