@@ -14,7 +14,7 @@ from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
 from onnxexplain.errors import ModelError
 from onnxexplain.tensor import Arrays, Window
-from onnxexplain.tensor.arrays import window_counts
+from onnxexplain.tensor.array_windows import window_counts
 
 Array = np.ndarray[Any, Any]
 

@@ -1,16 +1,15 @@
 """The words as ONNX nodes: each call writes what it says onto a tape."""
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from onnxexplain.tensor import kernels
+from onnxexplain.tensor.emit_moves import TapeMoves
 from onnxexplain.tensor.namespace import Window
-from onnxexplain.tensor.symbol import Folded, Origin, Positive, Routed, Scaled, Symbol
+from onnxexplain.tensor.symbol import Folded, Positive, Routed, Scaled, Symbol
 
 Array = np.ndarray[Any, Any]
 
@@ -18,10 +17,10 @@ _BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divi
 _BINARY |= {"Max": np.maximum, "Min": np.minimum, "Pow": np.power}
 _UNARY = {"Abs": np.abs, "Exp": np.exp, "Log": np.log, "Sqrt": np.sqrt, "Tanh": np.tanh}
 _UNARY |= {"Sign": np.sign, "Neg": np.negative, "Sin": np.sin, "Cos": np.cos}
-_UNARY |= {"Sinh": np.sinh, "Cosh": np.cosh}
+_UNARY |= {"Sinh": np.sinh, "Cosh": np.cosh, "Floor": np.floor, "Round": np.rint}
 
 
-class Tape:
+class Tape(TapeMoves):
     """Collects the nodes that rules write; rules call it ``xp``.
 
     Parameters
@@ -34,114 +33,22 @@ class Tape:
         who wins among equal elements of a max pool's window: ``first`` or ``share``.
     """
 
-    def __init__(self, prefix: str, *, blocked: bool, ties: str = "first") -> None:
-        self.prefix = prefix
-        self.blocked = blocked
-        self.ties = ties
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
-        self.zero: Symbol | None = None
-        """A zero [N,1,1,1] that cannot be folded: what is added to it is made at run time."""
-        self._count = 0
-        self._memo: dict[tuple[Any, ...], tuple[Symbol, ...]] = {}
-        self._constants: dict[tuple[Any, ...], Symbol] = {}
-
-    # ----- writing -----
-
-    def tensor(
-        self,
-        name: str,
-        shape: Sequence[int],
-        dtype: Any,
-        value: Array | None = None,
-        *,
-        finite: bool = False,
-    ) -> Symbol:
-        """Return the symbol of a tensor that the model already has."""
-        symbol = Symbol(self, name, tuple(shape), np.dtype(dtype), value)
-        symbol.finite = finite
-        return symbol
-
-    def constant(self, value: Any, dtype: Any = None) -> Symbol:
-        """Return the symbol of an array; the same array is stored once."""
-        array = np.ascontiguousarray(np.asarray(value, dtype))
-        if np.ndim(value) == 0:
-            array = array.reshape(())
-        key = (array.shape, array.dtype.str, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = Symbol(self, None, array.shape, array.dtype, array)
-        return self._constants[key]
-
-    def op(
-        self,
-        kind: str,
-        *inputs: Symbol | None,
-        shape: Sequence[int],
-        dtype: Any = None,
-        domain: str = "",
-        **attributes: Any,
-    ) -> Symbol:
-        """Write one node, once however often it is asked for, and return its output."""
-        return self.ops(kind, *inputs, shapes=[(shape, dtype)], domain=domain, **attributes)[0]
-
-    def ops(
-        self,
-        kind: str,
-        *inputs: Symbol | None,
-        shapes: Sequence[tuple[Sequence[int], Any]],
-        domain: str = "",
-        **attributes: Any,
-    ) -> tuple[Symbol, ...]:
-        """Write one node with several outputs."""
-        names = [self.written(x) if x is not None else "" for x in inputs]
-        key = (kind, domain, *names, repr(sorted(attributes.items())))
-        if key not in self._memo:
-            first = next(x for x in inputs if x is not None)
-            outputs = tuple(
-                Symbol(self, self._fresh(kind), tuple(s), np.dtype(d or first.dtype))
-                for s, d in shapes
-            )
-            made = [str(out.name) for out in outputs]
-            self.nodes.append(
-                helper.make_node(kind, names, made, made[0], domain=domain, **attributes)
-            )
-            self._memo[key] = outputs
-        return self._memo[key]
-
-    def written(self, x: Symbol) -> str:
-        """Return the name of ``x`` in the graph, writing what has been put off."""
-        if x.name is None:
-            if x.value is not None:
-                x.name = self._fresh("constant")
-                self.initializers[x.name] = numpy_helper.from_array(x.value, x.name)
-            elif isinstance(x.origin, Scaled):
-                x.name = self.written(kernels.scale_channels(self, x.origin.of, x.origin.by))
-            elif isinstance(x.origin, Routed):
-                x.name = self.written(kernels.route(self, x.origin))
-            elif isinstance(x.origin, Folded):
-                part = x.origin.of if x.origin.times == 1 else x.origin.of * x.origin.times
-                x.name = self.written(self.op("Expand", part, self.ints(x.shape), shape=x.shape))
-            elif isinstance(x.origin, Positive):
-                zero = self.constant(0, x.origin.of.dtype)
-                x.name = self.written(
-                    self.op("Greater", x.origin.of, zero, shape=x.shape, dtype=bool)
-                )
-        return str(x.name)
-
-    def _fresh(self, kind: str) -> str:
-        self._count += 1
-        return f"{self.prefix}{kind}_{self._count}"
-
-    def ints(self, values: Sequence[int]) -> Symbol:
-        """Return a constant vector of integers."""
-        return self.constant(np.array(list(values), np.int64))
-
     def _symbol(self, x: Any, like: Symbol) -> Symbol:
         return x if isinstance(x, Symbol) else self.constant(x, like.dtype)
 
-    def late(self, shape: Sequence[int], dtype: Any, origin: Origin) -> Symbol:
-        """Return a symbol that is written only if somebody reads it."""
-        return Symbol(self, None, tuple(shape), np.dtype(dtype), None, origin)
+    def settled(self, x: Symbol) -> Symbol:
+        origin = x.origin
+        if isinstance(origin, Scaled):
+            return kernels.scale_channels(self, origin.of, origin.by)
+        if isinstance(origin, Routed):
+            return kernels.route(self, origin)
+        if isinstance(origin, Folded):
+            part = origin.of if origin.times == 1 else origin.of * origin.times
+            return self.op("Expand", part, self.ints(x.shape), shape=x.shape)
+        if isinstance(origin, Positive):
+            zero = self.constant(0, origin.of.dtype)
+            return self.op("Greater", origin.of, zero, shape=x.shape, dtype=bool)
+        raise LookupError(repr(x))
 
     # ----- elementwise -----
 
@@ -154,7 +61,7 @@ class Tape:
         shape = np.broadcast_shapes(a.shape, b.shape)
         if kind == "Mul" and a.value is not None:
             a, b = b, a
-        if kind in ("Mul", "Div") and b.value is not None:
+        if kind in ("Mul", "Div") and b.value is not None and a.dtype.kind == "f":
             late = self._late(kind, a, b)
             if late is not None:
                 return late
@@ -180,9 +87,10 @@ class Tape:
         """A function of each element."""
         if x.value is not None:
             return self.constant(_UNARY[kind](x.value).astype(x.dtype))
-        late = self._late("Mul", x, self.constant(-1, x.dtype)) if kind == "Neg" else None
-        if late is not None:
-            return late
+        if kind == "Neg" and x.dtype.kind == "f":
+            late = self._late("Mul", x, self.constant(-1, x.dtype))
+            if late is not None:
+                return late
         return self.op(kind, x, shape=x.shape)
 
     def compare(self, kind: str, a: Symbol, b: Any) -> Symbol:
@@ -221,6 +129,24 @@ class Tape:
 
     def cosh(self, x: Symbol, /) -> Symbol:
         return self.unary("Cosh", x)
+
+    def floor(self, x: Symbol, /) -> Symbol:
+        return self.unary("Floor", x)
+
+    def round(self, x: Symbol, /) -> Symbol:
+        return self.unary("Round", x)
+
+    def equal(self, x: Symbol, y: Any, /) -> Symbol:
+        return self.compare("Equal", x, y)
+
+    def logical_not(self, x: Symbol, /) -> Symbol:
+        return self.op("Not", x, shape=x.shape, dtype=bool)
+
+    def logical_and(self, x: Symbol, y: Symbol, /) -> Symbol:
+        return self.compare("And", x, y)
+
+    def logical_or(self, x: Symbol, y: Symbol, /) -> Symbol:
+        return self.compare("Or", x, y)
 
     def pow(self, x: Any, y: Any, /) -> Symbol:
         return self.binary("Pow", x, y)
@@ -280,6 +206,17 @@ class Tape:
     def mean(self, x: Symbol, /, *, axis: Any, keepdims: bool = False) -> Symbol:
         return self._reduce("ReduceMean", x, axis, keepdims)
 
+    def prod(self, x: Symbol, /, *, axis: Any, keepdims: bool = False) -> Symbol:
+        return self._reduce("ReduceProd", x, axis, keepdims)
+
+    def cumulative_sum(
+        self, x: Symbol, /, *, axis: int, exclusive: bool = False, reverse: bool = False
+    ) -> Symbol:
+        place = self.constant(np.array(axis % x.ndim, np.int64))
+        return self.op(
+            "CumSum", x, place, shape=x.shape, exclusive=int(exclusive), reverse=int(reverse)
+        )
+
     def _reduce(self, kind: str, x: Symbol, axis: Any, keepdims: bool) -> Symbol:
         axes = sorted(a % x.ndim for a in ([axis] if isinstance(axis, int) else axis))
         kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
@@ -289,84 +226,6 @@ class Tape:
     def matmul(self, a: Symbol, b: Symbol, /) -> Symbol:
         shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         return self.op("MatMul", a, b, shape=(*shape, a.shape[-2], b.shape[-1]))
-
-    def permute_dims(self, x: Symbol, /, axes: Sequence[int]) -> Symbol:
-        axes = list(axes)
-        if axes == sorted(axes):
-            return x
-        if x.value is not None:
-            return self.constant(np.transpose(x.value, axes))
-        return self.op("Transpose", x, shape=[x.shape[a] for a in axes], perm=axes)
-
-    # ----- verbs by example -----
-
-    def reshape(self, x: Symbol, shape: Sequence[int]) -> Symbol:
-        """``x`` in another shape."""
-        if x.shape == tuple(shape):
-            return x
-        if x.value is not None:
-            return self.constant(x.value.reshape(tuple(shape)))
-        return self.op("Reshape", x, self.ints(shape), shape=shape)
-
-    def reshape_like(self, g: Symbol, x: Symbol) -> Symbol:
-        return self.reshape(g, x.shape)
-
-    def expand_dims(self, x: Symbol, /, *, axis: int) -> Symbol:
-        at = axis % (x.ndim + 1)
-        return self.reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
-
-    def sum_like(self, g: Symbol, x: Symbol) -> Symbol:
-        extra = g.ndim - x.ndim
-        axes = [
-            *range(extra),
-            *(extra + i for i, n in enumerate(x.shape) if n < g.shape[extra + i]),
-        ]
-        return self.reshape(self.sum(g, axis=axes, keepdims=True), x.shape) if axes else g
-
-    def expand_like(self, g: Symbol, x: Symbol) -> Symbol:
-        return g if g.shape == x.shape else self.op("Expand", g, self.ints(x.shape), shape=x.shape)
-
-    def spread_like(
-        self, g: Symbol, x: Symbol, axes: Sequence[int] | None, keepdims: bool
-    ) -> Symbol:
-        kept = list(range(x.ndim)) if axes is None else [a % x.ndim for a in axes]
-        column = self.reshape(g, [1 if i in kept else n for i, n in enumerate(x.shape)])
-        return self.late(x.shape, g.dtype, Folded(column, 1.0))
-
-    def count(self, x: Symbol, axes: Sequence[int] | None) -> float:
-        return float(math.prod(x.shape[a] for a in (range(x.ndim) if axes is None else axes)))
-
-    def channel(self, v: Symbol, x: Symbol) -> Symbol:
-        return self.reshape(v, (math.prod(v.shape), *(1,) * (x.ndim - 2)))
-
-    def split_like(self, g: Symbol, parts: Sequence[Symbol], axis: int) -> tuple[Symbol, ...]:
-        sizes = [part.shape[axis] for part in parts]
-        if len(sizes) == 1:
-            return (g,)
-        return self.ops(
-            "Split",
-            g,
-            self.ints(sizes),
-            shapes=[(part.shape, g.dtype) for part in parts],
-            axis=axis % g.ndim,
-        )
-
-    def concat(self, parts: Sequence[Symbol], axis: int) -> Symbol:
-        shape = list(parts[0].shape)
-        shape[axis] = sum(part.shape[axis] for part in parts)
-        if all(part.value is not None for part in parts):
-            return self.constant(np.concatenate([np.asarray(p.value) for p in parts], axis))
-        return self.op("Concat", *parts, shape=shape, axis=axis)
-
-    def unpad_like(self, g: Symbol, x: Symbol, pads: Sequence[int], axes: Sequence[int]) -> Symbol:
-        return self.pad(g, [-p for p in pads], axes)
-
-    def pad(self, x: Symbol, pads: Sequence[int], axes: Sequence[int]) -> Symbol:
-        shape, full = list(x.shape), [0] * (2 * x.ndim)
-        for i, axis in enumerate(axes):
-            full[axis], full[x.ndim + axis] = pads[i], pads[len(axes) + i]
-            shape[axis] += pads[i] + pads[len(axes) + i]
-        return self.op("Pad", x, self.ints(full), shape=shape) if any(full) else x
 
     def resize_like(self, m: Symbol, x: Symbol) -> Symbol:
         shape = (*m.shape[:2], *x.shape[2:])

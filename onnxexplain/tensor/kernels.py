@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxexplain.tensor.arrays import window_counts
+from onnxexplain.tensor.array_windows import window_counts
 from onnxexplain.tensor.namespace import Window
 from onnxexplain.tensor.symbol import Folded, Routed, Scaled, Symbol
 

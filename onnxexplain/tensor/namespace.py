@@ -71,6 +71,12 @@ class Namespace(Protocol):
     def sinh(self, x: Tensor, /) -> Tensor: ...
     def cosh(self, x: Tensor, /) -> Tensor: ...
     def pow(self, x: Tensor, y: Tensor, /) -> Tensor: ...
+    def floor(self, x: Tensor, /) -> Tensor: ...
+    def round(self, x: Tensor, /) -> Tensor: ...
+    def equal(self, x: Tensor, y: Tensor, /) -> Tensor: ...
+    def logical_not(self, x: Tensor, /) -> Tensor: ...
+    def logical_and(self, x: Tensor, y: Tensor, /) -> Tensor: ...
+    def logical_or(self, x: Tensor, y: Tensor, /) -> Tensor: ...
     def maximum(self, x: Tensor, y: Tensor, /) -> Tensor: ...
     def minimum(self, x: Tensor, y: Tensor, /) -> Tensor: ...
     def where(self, condition: Tensor, x: Tensor, y: Tensor, /) -> Tensor: ...
@@ -85,6 +91,50 @@ class Namespace(Protocol):
     def mean(
         self, x: Tensor, /, *, axis: int | Sequence[int], keepdims: bool = False
     ) -> Tensor: ...
+
+    def prod(
+        self, x: Tensor, /, *, axis: int | Sequence[int], keepdims: bool = False
+    ) -> Tensor: ...
+
+    def cumulative_sum(
+        self, x: Tensor, /, *, axis: int, exclusive: bool = False, reverse: bool = False
+    ) -> Tensor:
+        """Sums of ``x`` up to each element, itself left out where ``exclusive``."""
+
+    # ----- given shapes and values (every shape is known: that of the data at hand) -----
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """``x`` in another shape."""
+
+    def broadcast_to(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """``x`` repeated to a shape."""
+
+    def constant(self, values: Any, like: Tensor) -> Tensor:
+        """Numbers (a number, or nested lists) as a tensor in the dtype of ``like``."""
+
+    def indices(self, values: Any, like: Tensor) -> Tensor:
+        """Whole numbers (nested lists) as an int64 tensor where ``like`` lives."""
+
+    def to_int(self, x: Tensor) -> Tensor:
+        """``x``, which holds whole numbers, as int64."""
+
+    # ----- slices, picking and putting back -----
+    def cut(self, x: Tensor, cuts: Sequence[slice]) -> Tensor:
+        """The part of ``x`` that one Python slice per axis cuts out (steps may be negative)."""
+
+    def uncut_like(self, g: Tensor, x: Tensor, cuts: Sequence[slice]) -> Tensor:
+        """Undo :meth:`cut`: ``g`` where it was cut out of ``x``, zero elsewhere."""
+
+    def pick(self, x: Tensor, index: Tensor) -> Tensor:
+        """The elements of ``x`` at flat (row-major) indices of any shape, none negative."""
+
+    def put_like(self, g: Tensor, index: Tensor, x: Tensor) -> Tensor:
+        """Undo :meth:`pick`: add each element of ``g`` at its flat index into zeros like ``x``."""
+
+    def take(self, x: Tensor, index: Tensor, axis: int) -> Tensor:
+        """Slices of ``x`` along ``axis``, as ONNX's Gather (negative indices from the end)."""
+
+    def untake_like(self, g: Tensor, index: Tensor, x: Tensor, axis: int) -> Tensor:
+        """Undo :meth:`take`: slices taken more than once add up."""
 
     # ----- verbs by example -----
     def reshape_like(self, g: Tensor, x: Tensor) -> Tensor:
