@@ -183,7 +183,8 @@ class Explainer:
             return Results.joined(singles)
         prepared = self.prepare(feeds)
         agree(self.question, prepared, feeds)
-        engine = engines.eager if self.engine == "eager" else engines.compiled
+        compiles = self.engine == "compiled" and prepared.lowered.runs
+        engine = engines.compiled if compiles else engines.eager
         with np.errstate(all="ignore"):  # what overflows is seen in the score
             results = engine(self.question, prepared, feeds, target, targets, request)
         if not np.isfinite(results.raw.get("score", 0.0)).all():

@@ -54,7 +54,7 @@ def read_nodes(graph: onnx.GraphProto) -> tuple[Node, ...]:
     taken: set[str] = set()
     nodes = []
     for index, proto in enumerate(graph.node):
-        name = proto.name or f"{proto.op_type}_{index}"
+        name = _text(proto.name) or f"{_text(proto.op_type)}_{index}"
         while name in taken:
             name += f"_{index}"
         taken.add(name)
@@ -64,11 +64,22 @@ def read_nodes(graph: onnx.GraphProto) -> tuple[Node, ...]:
 
 def _read(proto: onnx.NodeProto, name: str) -> Node:
     attributes = {a.name: _value(a) for a in proto.attribute}
-    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    domain = "" if proto.domain == "ai.onnx" else _text(proto.domain)
     captured = tuple(sorted(reads(proto) - set(proto.input)))
     return Node(
-        name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attributes, captured
+        name,
+        _text(proto.op_type),
+        domain,
+        tuple(proto.input),
+        tuple(proto.output),
+        attributes,
+        captured,
     )
+
+
+def _text(name: str | bytes) -> str:
+    """A name as text: protobuf hands over bytes where a damaged file is no UTF-8."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

@@ -17,19 +17,25 @@ def constants(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tenso
     """Yield the total [N] that each node's offset added, under the node's first output."""
     for node in way.nodes:
         tensor = node.outputs[0]
-        if tensor not in arrived:
+        if arrived.keys().isdisjoint(node.outputs):
             continue
         step = way.step(node)
         if step.operator.offset is None:
-            yield tensor, _missing(way, step, arrived[tensor])
+            yield tensor, _missing(way, step, tuple(arrived.get(t) for t in node.outputs))
+        elif tensor not in arrived:
+            continue
         elif (offset := step.offset()) is not None:
             yield tensor, way.dot(arrived[tensor], offset)
 
 
-def _missing(way: Way, step: Step, g: Tensor) -> Tensor:
+def _missing(way: Way, step: Step, arrived: tuple[Tensor | None, ...]) -> Tensor:
     """The total of an operator without an offset of its own: what its inputs' shares leave."""
-    total = way.dot(g, step.outputs[0])
-    for share, x, moves in zip(step.back(g), step.inputs, step.varies, strict=True):
+    total = 0.0
+    for g, y in zip(arrived, step.outputs, strict=True):
+        if g is not None:
+            total = total + way.dot(g, y)
+    given = step.back(arrived if len(arrived) > 1 else arrived[0])
+    for share, x, moves in zip(given, step.inputs, step.varies, strict=True):
         if share is not None and moves:
             total = total - way.dot(share, x)
     return total

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxexplain.errors import MethodError, ModelError, UnsupportedOperator, nearest
-from onnxexplain.graph import Lowered, Model, Node
+from onnxexplain.graph import Lowered, Model, Node, defined, spelled
 from onnxexplain.ops import find as known
 from onnxexplain.reverse import no_way_back
 
@@ -72,7 +72,10 @@ def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
 
 
 def _lowered_away(node: Node, functions: set[str]) -> bool:
-    return node.op_type in ("Dropout", "Constant") or node.op_type in functions
+    """Whether lowering may replace a node by what has a way back."""
+    if node.op_type in ("Dropout", "Constant") or spelled(node.domain, node.op_type):
+        return True
+    return defined(node.domain, node.op_type, functions)
 
 
 def _downstream(model: Model, wrt: Sequence[str]) -> set[str]:
@@ -134,7 +137,8 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
 def _check_node(node: Node, moving: frozenset[str], lowered: Lowered) -> None:
     operator = known(node.domain, node.op_type)
     if operator is None:
-        raise UnsupportedOperator(no_way_back(node))
+        reason = lowered.reasons.get(node.name, "")
+        raise UnsupportedOperator(no_way_back(node, f", {reason}" if reason else ""))
     for slot in operator.fixed:
         if slot < len(node.inputs) and node.inputs[slot] in moving:
             reason = f" into its input {slot}, which depends on the model's input,"

@@ -12,7 +12,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
 from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
-from onnxexplain.errors import ModelError
+from onnxexplain.errors import ModelError, OnnxExplainError
 from onnxexplain.tensor import Arrays, Window
 from onnxexplain.tensor.array_windows import window_counts
 
@@ -151,7 +151,9 @@ def evaluate(
     try:
         evaluator = ReferenceEvaluator(proto, new_ops=NEW_OPS)
         found: Any = evaluator.run(None, dict(feeds), intermediate=True)
-    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise ModelError(f"the float64 reference cannot run the model: {line}") from error
+    except OnnxExplainError:
+        raise
+    except Exception as error:  # an interpreter in Python: a damaged file makes it say anything
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"ONNX's reference cannot run the model: {line}") from error
     return {name: np.asarray(feeds[name] if name in feeds else found[name]) for name in tensors}

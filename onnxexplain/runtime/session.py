@@ -180,13 +180,6 @@ def newest() -> tuple[int, int]:
     return opset, ir
 
 
-def run_once(
-    proto: onnx.ModelProto, feeds: Mapping[str, Array], outputs: Sequence[str]
-) -> list[Array]:
-    """Run a small model once, unoptimised, on the CPU."""
-    return Session(proto, Device.named("cpu"), plain=True).run(feeds, outputs)
-
-
 def _serialised(proto: onnx.ModelProto) -> bytes:
     try:
         return bytes(proto.SerializeToString())
