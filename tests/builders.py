@@ -40,6 +40,19 @@ def weights(seed: int, **shapes: Sequence[int]) -> dict[str, Array]:
     }
 
 
+HEAD = "g = GlobalAveragePool(a)  f = Flatten(g)  y = Gemm<transB=1>(f, v, c)"
+
+
+def convolutional(middle: str, channels: int = 6, **held):
+    """``x`` through one convolution to ``h``, ``middle`` from ``h`` to ``a``, and a head."""
+    return net(
+        f"""(float[N,3,8,8] x) => (float[N,4] y) {{
+            h = Conv<pads=[1,1,1,1]>(x, w, b)  {middle}  {HEAD} }}""",
+        **weights(1, w=(6, 3, 3, 3), b=(6,), v=(4, channels), c=(4,)),
+        **held,
+    )
+
+
 def norm(seed: int, channels: int, prefix: str = "bn") -> dict[str, Array]:
     """Return a BatchNormalization's weights, some of its gammas negative and one zero."""
     rng = np.random.default_rng(seed)

@@ -2,20 +2,8 @@
 
 import numpy as np
 
-from tests.builders import net, norm, weights
-
-# One convolution with everything around it; the parts vary.
-HEAD = "g = GlobalAveragePool(a)  f = Flatten(g)  y = Gemm<transB=1>(f, v, c)"
-
-
-def convolutional(middle: str, channels: int = 6, **held):
-    """``x`` through one convolution to ``h``, ``middle`` from ``h`` to ``a``, and a head."""
-    return net(
-        f"""(float[N,3,8,8] x) => (float[N,4] y) {{
-            h = Conv<pads=[1,1,1,1]>(x, w, b)  {middle}  {HEAD} }}""",
-        **weights(1, w=(6, 3, 3, 3), b=(6,), v=(4, channels), c=(4,)),
-        **held,
-    )
+from tests import nets_moving
+from tests.builders import convolutional, net, norm, weights
 
 
 def nets():
@@ -158,7 +146,7 @@ ANYWHERE = (
 BETWEEN_0_AND_1 = "Acos Asin Atanh Log Reciprocal Sqrt Tan".split()
 
 
-NETS = nets()
+NETS = nets() | nets_moving.nets()
 
 
 def data(proto, n: int, seed: int = 0):

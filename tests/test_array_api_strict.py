@@ -31,7 +31,7 @@ def answers(proto, feeds, dtype: str, ties: str = "first") -> dict[str, Array]:
     way = Way(
         Arrays(array_api_strict, ties), lowered.nodes, values, moving, tuple(feeds), "y", seed
     )
-    layers = tuple(t for node in lowered.nodes for t in node.outputs)
+    layers = tuple(t for node in lowered.nodes for t in node.outputs if t in moving)
     request = Request(layers=layers, maps=(), spread=True)
     return dict(answer(way, make("score-propagation", {}), request))
 

@@ -36,12 +36,25 @@ def expand(model: onnx.ModelProto, role_of: Role, newest: int) -> tuple[onnx.Mod
         if not found:
             break
         model = onnx.inliner.inline_selected_functions(
-            model, sorted(found), exclude=False, inline_schema_functions=True
+            _typed(model), sorted(found), exclude=False, inline_schema_functions=True
         )
+        del model.graph.value_info[:]
         for node, read in zip(model.graph.node, read_nodes(model.graph), strict=True):
             node.name = read.name
         expanded += [f"{op_type} by its definition" for _, op_type in sorted(found)]
     return model, list(dict.fromkeys(expanded))
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the type of every tensor written: a definition may depend on it."""
+    typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    named = {v.name for v in typed.graph.value_info}
+    typed.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in typed.graph.initializer
+        if t.name not in named
+    )
+    return typed
 
 
 def _expandable(

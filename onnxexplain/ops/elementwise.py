@@ -86,6 +86,20 @@ def _pow(xp, g, y, x, power):
 operator("Pow", role="product", offset=_pow_offset)(_pow)
 
 
+# ----- What is left of a division: the whole number it leaves out is flat -----
+
+
+def _rest_offset(xp, y, x, divisor, *, varies, fmod=0):
+    if all(varies):
+        return None
+    return y - x if varies[0] else x
+
+
+@operator("Mod", role="sum", offset=_rest_offset)
+def mod(xp, g, y, x, divisor, *, fmod=0):
+    return (xp.sum_like(g, x), xp.sum_like(g * ((y - x) / divisor), divisor))
+
+
 # ----- Means and extremes: an extreme goes to the first of its equals -----
 
 

@@ -1,0 +1,41 @@
+"""Operators of the standard that are other operators once their constants are known."""
+
+import numpy as np
+
+from onnxexplain.graph.spelled._spelling import Scope, spelling
+
+
+@spelling("Scatter")
+def scatter(scope: Scope) -> bool:
+    """The old name of ScatterElements."""
+    said = scope.node.attributes
+    scope.write("ScatterElements", *scope.node.inputs, to=scope.node.outputs[0], **said)
+    return True
+
+
+@spelling("Compress")
+def compress(scope: Scope) -> bool:
+    """The slices a constant condition keeps, gathered."""
+    x, condition = scope.node.inputs
+    kept = scope.value(condition)
+    if kept is None:
+        return scope.refuse("its condition depends on the input")
+    axis = scope.node.attributes.get("axis")
+    if axis is None:
+        x, axis = scope.write("Reshape", x, scope.constant(np.array([-1]))), 0
+    index = scope.constant(np.flatnonzero(kept))
+    scope.write("Gather", x, index, to=scope.node.outputs[0], axis=axis)
+    return True
+
+
+@spelling("OneHot")
+def one_hot(scope: Scope) -> bool:
+    """A depth given as a float, which shape inference does not read, as the integer it is."""
+    depth = scope.value(scope.node.inputs[1])
+    if depth is None or depth.dtype == np.int64:
+        return False
+    indices, _, values = scope.node.inputs
+    whole = scope.constant(depth.astype(np.int64))
+    axis = scope.node.attributes.get("axis", -1)
+    scope.write("OneHot", indices, whole, values, to=scope.node.outputs[0], axis=axis)
+    return True
