@@ -34,12 +34,15 @@ _HOMES = {
     "ModelError": "errors",
     "OnnxExplainError": "errors",
     "Plan": "rules",
+    "Scope": "graph.spelled",
     "UnsupportedOperator": "errors",
     "dr_network": "dr",
     "explain": "explainer",
     "load": "explainer",
     "methods": "methods",
     "operator": "ops",
+    "register_lowering": "plugins",
+    "register_operator": "plugins",
 }
 
 __all__ = [
@@ -52,12 +55,15 @@ __all__ = [
     "ModelError",
     "OnnxExplainError",
     "Plan",
+    "Scope",
     "UnsupportedOperator",
     "dr_network",
     "explain",
     "load",
     "methods",
     "operator",
+    "register_lowering",
+    "register_operator",
 ]
 
 

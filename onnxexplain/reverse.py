@@ -142,7 +142,8 @@ def _misfit(node: "Node", error: Exception) -> ModelError:
 def no_way_back(node: "Node", reason: str = "") -> str:
     """Return the line that names a node nothing can be sent through."""
     domain = f"{node.domain}." if node.domain else ""
+    after = f"`{node.outputs[0]}`" if node.outputs else ""
     return (
         f"no way back through {domain}{node.op_type}{reason} (node `{node.name}`); "
-        "explain a tensor before it with output=, or from one after it with wrt="
+        f"explain a tensor before it with output=, or from one after it with wrt={after}"
     )

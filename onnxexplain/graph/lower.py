@@ -15,6 +15,7 @@ from onnxexplain.errors import ModelError, OnnxExplainError
 from onnxexplain.graph import folding, functions, inference_form
 from onnxexplain.graph.floats import float_tensors, retype
 from onnxexplain.graph.folding import Array, Run
+from onnxexplain.graph.measured import measure
 from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.opset import raise_opset, within
 from onnxexplain.graph.spelled import spell
@@ -126,7 +127,7 @@ def _spelled(
     changed: list[str] = []
     latest = newest[0] if newest else onnx.defs.onnx_opset_version()
     for _ in range(MOST_ROUNDS):
-        model, shapes = folding.fold(model, folding.infer(model), run)
+        model, shapes = folding.fold(model, measure(model, folding.infer(model), run), run)
         done, reasons = spell(model, shapes)
         expanded: list[str] = []
         if role_of is not None:

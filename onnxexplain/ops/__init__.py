@@ -12,9 +12,11 @@ from onnxexplain.ops import (
     reduction,
     shape,
 )
-from onnxexplain.ops._operator import Operator, find, operator, operators, role_of
+from onnxexplain.ops._operator import Back, Offset, Operator, find, operator, operators, role_of
 
 __all__ = [
+    "Back",
+    "Offset",
     "Operator",
     "activation",
     "convolution",

@@ -42,11 +42,6 @@ def transpose(xp, g, y, x, *, perm=None):
     return (xp.permute_dims(g, axes=[perm.index(axis) for axis in range(len(perm))]),)
 
 
-@operator("CastLike", role="routing")
-def cast_like(xp, g, y, x, target, **_):
-    return (g, None)
-
-
 # ----- Cut -----
 
 

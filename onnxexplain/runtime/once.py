@@ -15,9 +15,14 @@ Array = np.ndarray[Any, Any]
 
 
 def run_once(
-    proto: onnx.ModelProto, feeds: Mapping[str, Array], outputs: Sequence[str]
+    proto: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    outputs: Sequence[str],
+    options: Any = None,
 ) -> list[Any]:
     """Run a small model once, unoptimised, on the CPU; an output is an array or a sequence.
+
+    ``options`` are the caller's own ``SessionOptions``: they may know operators from elsewhere.
 
     What is newer than the runtime, or has no kernel in it, runs on ONNX's own reference.
 
@@ -27,7 +32,8 @@ def run_once(
         in the runtime's words, if neither can run it.
     """
     try:
-        session = Session(within(proto, newest()), Device.named("cpu"), plain=True)
+        device = Device.named("cpu", options=options)
+        session = Session(within(proto, newest()), device, plain=True)
     except ModelError as refused:
         try:
             found = evaluate(proto, feeds, outputs)

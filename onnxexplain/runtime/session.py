@@ -93,7 +93,7 @@ class Session:
             options.log_severity_level = 4
             if device.threads:
                 options.intra_op_num_threads = device.threads
-        if plain:
+        if plain and device.options is None:
             options = ort.SessionOptions()
             options.log_severity_level = 4
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

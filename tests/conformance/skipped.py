@@ -14,6 +14,7 @@ SKIPPED = {
     "test_size": NO_FLOAT_OUT,
     "test_identity_sequence": "a sequence, which is no tensor",
     "test_identity_opt": "an optional, which is no tensor",
+    "test_training_dropout": "training: what is dropped is random",
     "test_batchnorm_example_training_mode": "training: statistics of the batch, not of the model",
     "test_batchnorm_epsilon_training_mode": "training: statistics of the batch, not of the model",
     "test_reduce_sum_empty_set": "tensors of no elements",
