@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnxexplain.graph import Model
     from onnxexplain.methods import methods
     from onnxexplain.ops import operator
+    from onnxexplain.prototypes import Prototype, prototype
     from onnxexplain.rules import Plan
 
 # Where each public name lives. They are fetched when first used, so that importing the package, and
@@ -34,6 +35,7 @@ _HOMES = {
     "ModelError": "errors",
     "OnnxExplainError": "errors",
     "Plan": "rules",
+    "Prototype": "prototypes",
     "Scope": "graph.spelled",
     "UnsupportedOperator": "errors",
     "dr_network": "dr",
@@ -41,6 +43,7 @@ _HOMES = {
     "load": "explainer",
     "methods": "methods",
     "operator": "ops",
+    "prototype": "prototypes",
     "register_lowering": "plugins",
     "register_operator": "plugins",
 }
@@ -55,6 +58,7 @@ __all__ = [
     "ModelError",
     "OnnxExplainError",
     "Plan",
+    "Prototype",
     "Scope",
     "UnsupportedOperator",
     "dr_network",
@@ -62,6 +66,7 @@ __all__ = [
     "load",
     "methods",
     "operator",
+    "prototype",
     "register_lowering",
     "register_operator",
 ]

@@ -1,5 +1,6 @@
 """The two engines: the way back as ONNX nodes behind the model, or on captured activations."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,10 @@ import numpy as np
 from onnxexplain import compiler
 from onnxexplain.compiler import Compiled
 from onnxexplain.errors import ModelError, OnnxExplainError
+from onnxexplain.graph import Node
+from onnxexplain.graph.cut import behind, fed
+from onnxexplain.head import Head
+from onnxexplain.methods import Way, on_cpu
 from onnxexplain.methods.answer import Request, answer
 from onnxexplain.prepared import Prepared, Question
 from onnxexplain.results import Results
@@ -42,7 +47,7 @@ def compiled(
         classes = [c for aim in aims if (c := aim.classes) is not None]
         name, rows = compiler.TARGET, np.stack(classes)
     together = min(len(aims), TOGETHER)
-    graph, session = _session(question, prepared, together, seeded, request)
+    graph, running = session(question, prepared, together, seeded, request)
     raw = _room(graph, len(aims), together)
     kept = _kept(question, prepared, request)
     values: dict[str, Array] = {}
@@ -50,7 +55,7 @@ def compiled(
         # The last run is filled up with the last target, so that one graph serves them all.
         chosen = np.minimum(np.arange(start, start + together), len(aims) - 1)
         part = {n: v[start : start + together] for n, v in raw.items()}
-        values = _run(graph, session, feeds | {name: rows[chosen]}, kept, part)
+        values = _run(graph, running, feeds | {name: rows[chosen]}, kept, part)
     raw = {n: v[: len(aims)] for n, v in raw.items()}
     return _results(question, raw, values, aims, several=targets is not None)
 
@@ -64,25 +69,27 @@ def eager(
     request: Request,
 ) -> Results:
     """Run the rules on arrays, NumPy's on the CPU and CuPy's on CUDA."""
-    values = _values(question, prepared, feeds)
+    values = _values(question, prepared, feeds, request)
     xp = Arrays(cupy() if question.device.kind == "cuda" else np, question.ties)
-    scores = _numpy(values[question.output])
+    scores = on_cpu(values[question.output])
     aims = read(target, targets, question.against, scores.shape, question.labels)
     rows: dict[str, list[Array]] = {}
     for aim in aims:
         seed = xp.module.asarray(aim.seeds(scores))
         way = prepared.way(values, xp, question.output, seed)
+        if question.method.heads:
+            way = _headed(question, prepared, feeds, way)
         for name, value in answer(way, question.method, request):
-            rows.setdefault(name, []).append(_numpy(value))
+            rows.setdefault(name, []).append(on_cpu(value))
     raw = {name: np.stack(parts) for name, parts in rows.items()}
-    kept = {name: _numpy(values[name]) for name in _kept(question, prepared, request)}
+    kept = {name: on_cpu(values[name]) for name in _kept(question, prepared, request)}
     return _results(question, raw, kept, aims, several=targets is not None)
 
 
 # ----- Compiled -----
 
 
-def _session(
+def session(
     question: Question, prepared: Prepared, classes: int, seeded: bool, request: Request
 ) -> tuple[Compiled, Session]:
     """Return the graph for so many classes and this request, compiled when it is first needed."""
@@ -99,10 +106,10 @@ def _session(
                 raise ModelError(
                     f"{where}: the shapes of a node's tensors do not fit ({error})"
                 ) from error
-            session = Session(graph.proto, question.device)
+            running = Session(graph.proto, question.device)
             while len(prepared.sessions) >= SESSIONS:
                 prepared.sessions.pop(next(iter(prepared.sessions)))
-            prepared.sessions[key] = graph, session
+            prepared.sessions[key] = graph, running
         return prepared.sessions[key]
 
 
@@ -163,14 +170,33 @@ def _seeds(
 # ----- Eager -----
 
 
-def _values(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, Any]:
+def _values(
+    question: Question, prepared: Prepared, feeds: dict[str, Array], request: Request
+) -> dict[str, Any]:
     """Return every tensor that the way back may read."""
     lowered = prepared.lowered
-    read = {t for node in prepared.nodes for t in (*node.inputs, *node.outputs) if t}
-    read |= {question.output, *prepared.wrt}
+    nodes = _behind(question, prepared) if question.method.heads else prepared.nodes
+    read = {t for node in nodes for t in (*node.inputs, *node.outputs) if t}
+    read |= {question.output, *prepared.wrt, *request.layers}
+    if question.method.heads:
+        read |= set(fed(lowered.nodes, feeds, str(prepared.layer), question.output))
     constants = {name: lowered.constants[name] for name in read & set(lowered.constants)}
-    found = question.forward(lowered, feeds, sorted(read - set(constants)), question.device)
+    wanted = sorted(read - set(constants))
+    found = question.forward(lowered, feeds, wanted, question.device, prepared.captures)
     return found | (on_gpu(constants) if question.device.kind == "cuda" else constants)
+
+
+def _behind(question: Question, prepared: Prepared) -> list[Node]:
+    """All that follows the layer, what has no way back included."""
+    return behind(prepared.lowered.nodes, str(prepared.layer), question.output)
+
+
+def _headed(question: Question, prepared: Prepared, feeds: dict[str, Array], way: Way) -> Way:
+    """Return a way that begins at the layer, and can run what follows it again."""
+    names = {node.name for node in _behind(question, prepared)}
+    nodes = tuple(node for node in way.nodes if node.name in names)
+    values = {name: on_cpu(value) for name, value in way.values.items()}
+    return replace(way, nodes=nodes, head=Head(question, prepared, feeds, values))
 
 
 # ----- Both -----
@@ -197,7 +223,3 @@ def _results(
         return Results(raw, values, chosen, several)
     raw = {name: value[0] for name, value in raw.items()}
     return Results(raw, values, None if chosen is None else chosen[0], several)
-
-
-def _numpy(value: Any) -> Array:
-    return np.asarray(value.get() if hasattr(value, "get") else value)

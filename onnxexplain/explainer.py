@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxexplain import engines, graph
+from onnxexplain import engines, graph, plugins
+from onnxexplain import ensemble as ensembles
 from onnxexplain import feeds as given
 from onnxexplain.errors import InputError, MethodError, ModelError, nearest
 from onnxexplain.explanation import Explanation
 from onnxexplain.graph import Model
-from onnxexplain.methods import make, way
+from onnxexplain.methods import Method, make, way
 from onnxexplain.methods.answer import Request
+from onnxexplain.methods.layers import EVERY
 from onnxexplain.ops import role_of
 from onnxexplain.prepared import Prepared, Question, agree, prepare
 from onnxexplain.results import Results
@@ -41,9 +43,17 @@ class Explainer:
     wrt
         the tensors that receive the attribution, instead of the float inputs.
     layer
-        where a CAM looks.
+        where a CAM looks: a tensor, by default the last with positions; ``"all"`` gives a map for
+        every layer.
     layers
         more tensors to return, or ``"all"``.
+    ensemble
+        more models that take the same input and have the same classes: what is explained is their
+        mean score, and the result is an :class:`~onnxexplain.ensemble.Ensemble`.
+    combine
+        how the models' maps become one: their ``mean``, or the ``sum`` of each over its maximum.
+    combine_threshold
+        with ``sum``: a part of each map's maximum below which it does not count.
     engine
         ``compiled`` (the way back as ONNX nodes behind the model), ``eager`` (NumPy or CuPy on
         captured activations), or ``auto``.
@@ -70,6 +80,9 @@ class Explainer:
         wrt: str | Sequence[str] | None = None,
         layer: str | None = None,
         layers: str | Sequence[str] | None = None,
+        ensemble: Sequence[Model | str | Path | bytes | onnx.ModelProto] = (),
+        combine: str = "mean",
+        combine_threshold: float = 0.0,
         labels: Sequence[str] | None = None,
         dtype: str = "float32",
         engine: str = "auto",
@@ -79,6 +92,7 @@ class Explainer:
         session_options: Any = None,
         **options: Any,
     ) -> None:
+        plugins.load_installed()
         self.model = load(model)
         self.options = _given(
             options,
@@ -86,20 +100,16 @@ class Explainer:
             output=output,
             wrt=wrt,
             layer=layer,
+            combine=combine if combine != "mean" else None,
+            combine_threshold=combine_threshold or None,
             dtype=dtype if dtype != "float32" else None,
             engine=engine if engine != "auto" else None,
         )
         self.target, self.targets = target, targets
-        for name, value in (("output", output or ""), ("layer", layer or ""), ("method", method)):
-            if not isinstance(value, str):
-                raise MethodError(f"{name} is {value!r}; it must be a name")
-        for name, names in (("wrt", wrt), ("layers", layers)):
-            if not isinstance(names, str | Sequence | None):
-                raise MethodError(f"{name} is {names!r}; it must be a name, or a list of names")
-        _one_of("dtype", dtype, ("float32", "float64"))
-        _one_of("engine", engine, ("auto", "compiled", "eager"))
-        if dtype == "float64" and engine == "compiled":
-            raise MethodError("dtype float64 needs engine=eager: no provider computes in it")
+        self.combine, self.combine_threshold = combine, combine_threshold
+        _check_names(output=output or "", layer=layer or "", method=method)
+        _check_lists(wrt=wrt, layers=layers)
+        _one_of("combine", combine, ("mean", "sum"))
         cpu = dtype == "float64" and device == "auto"
         self.question = Question(
             model=self.model,
@@ -117,14 +127,28 @@ class Explainer:
                 options=session_options,
             ),
         )
-        compiles = self.question.method.compiles
-        if engine == "compiled" and not compiles:
-            raise MethodError(f"{method} looks at values while it runs; it needs engine=eager")
-        plain = dtype == "float32" and engine != "eager" and compiles
-        self.engine = "compiled" if plain else "eager"
-        if layer is not None and not self.question.method.layered:
-            raise MethodError(f"{method} looks at no single layer; layer= is for CAMs, see layers=")
+        self.engine = _engine(engine, dtype, self.question.method)
+        _check_layer(layer, self.question.method)
         way.check(self.model, self.question.output, self.question.wrt or ())
+        shared: dict[str, Any] = {
+            "output": output,
+            "wrt": wrt,
+            "layer": layer,
+            "layers": layers,
+            "against": against,
+            "labels": labels,
+            "dtype": dtype,
+            "engine": engine,
+            "device": device,
+            "threads": threads,
+            "providers": providers,
+            "session_options": session_options,
+        }
+        self.members = ensembles.members(
+            self, ensemble, lambda other: Explainer(other, method, **shared, **options)
+        )
+        if self.members:
+            self.options["ensemble"] = [member.model.source for member in self.members]
         self._layers = layers
         self._prepared: dict[Any, Prepared] = {}
         self._batchable: dict[Any, bool] = {}
@@ -142,7 +166,8 @@ class Explainer:
             an array for a model with one input, or arrays by input name; batch axis first.
         target
             ``"top"``, a class, one class per sample [N], a label, a tuple for one element of an
-            output of more axes, or a float array of the output's shape.
+            output of more axes, ``"sum"`` for the sum of all scores, or a float array of the
+            output's shape: any weights of them.
         targets
             a list of such targets, or ``"all"``: every result gets a leading axis T.
 
@@ -155,24 +180,30 @@ class Explainer:
         InputError, MethodError
             where inputs or target do not fit the model.
         """
-        begin = time.perf_counter()
         feeds = given.read(self.model, inputs)
         if target is None and targets is None:
             target, targets = self.target, self.targets
         if targets is not None and not (target is None or isinstance(target, str)):
             raise MethodError("give target or targets, not both")
+        if self.members:
+            return ensembles.explain(self, feeds, target, targets)
+        return self.answer(feeds, target, targets)
+
+    # ----- one batch -----
+
+    def answer(self, feeds: dict[str, Array], target: Any, targets: Any) -> Explanation:
+        """Explain checked feeds by this model alone."""
+        begin = time.perf_counter()
         results = self.compute(feeds, target, targets, Request(layers=self._named(feeds)))
         seconds = time.perf_counter() - begin
         return Explanation(self, feeds, results, (target, targets), seconds)
-
-    # ----- one batch -----
 
     def compute(
         self, feeds: dict[str, Array], target: Any, targets: Any, request: Request
     ) -> Results:
         """Run the method on checked feeds; samples that cannot run together run one by one."""
         n = given.batch(self.model, feeds)
-        if n > 1 and not self._together(feeds):
+        if n > 1 and not self.together(feeds):
             singles = []
             for i in range(n):
                 several = (
@@ -229,7 +260,7 @@ class Explainer:
 
     # ----- samples together -----
 
-    def _together(self, feeds: dict[str, Array]) -> bool:
+    def together(self, feeds: dict[str, Array]) -> bool:
         """Whether samples may share a run.
 
         They may where the batch axis is free, every tensor on the way keeps it, and a batch of two
@@ -309,6 +340,39 @@ def _at(chosen: Any, i: int, n: int) -> Any:
 def _given(options: dict[str, Any], **others: Any) -> dict[str, Any]:
     """The method's options, and what else was asked for."""
     return options | {name: value for name, value in others.items() if value is not None}
+
+
+def _check_names(**given: Any) -> None:
+    for what, value in given.items():
+        if not isinstance(value, str):
+            raise MethodError(f"{what} is {value!r}; it must be a name")
+
+
+def _check_lists(**given: Any) -> None:
+    for what, value in given.items():
+        if not isinstance(value, str | Sequence | None):
+            raise MethodError(f"{what} is {value!r}; it must be a name, or a list of names")
+
+
+def _check_layer(layer: str | None, method: Method) -> None:
+    if layer is not None and not method.layered:
+        raise MethodError(
+            f"{method.name} looks at no single layer; layer= is for CAMs, see layers="
+        )
+    if layer == EVERY and not method.everywhere:
+        raise MethodError(f"{method.name} looks at one layer at a time; name it with layer=")
+
+
+def _engine(asked: str, dtype: str, method: Method) -> str:
+    """Return the engine that runs a method: compiled where nothing speaks against it."""
+    _one_of("dtype", dtype, ("float32", "float64"))
+    _one_of("engine", asked, ("auto", "compiled", "eager"))
+    if asked == "compiled" and dtype == "float64":
+        raise MethodError("dtype float64 needs engine=eager: no provider computes in it")
+    if asked == "compiled" and not method.compiles:
+        raise MethodError(f"{method.name} looks at values while it runs; it needs engine=eager")
+    plain = dtype == "float32" and asked != "eager" and method.compiles
+    return "compiled" if plain else "eager"
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,6 +1,5 @@
 """What an explanation holds, and what can be read off it."""
 
-import importlib.metadata
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxexplain import transport
-from onnxexplain.errors import MethodError
+from onnxexplain import boxes, transport
+from onnxexplain.boxes import Box
+from onnxexplain.errors import MethodError, nearest
 from onnxexplain.graph import Model, ReceptiveField, receptive_fields
 from onnxexplain.layers import Layers
 from onnxexplain.methods.answer import Request
+from onnxexplain.methods.layers import EVERY
+from onnxexplain.probability import probabilities
 from onnxexplain.results import Results, named
+from onnxexplain.versions import versions
 
 if TYPE_CHECKING:
     from onnxexplain.explainer import Explainer
@@ -45,7 +48,11 @@ class Explanation:
         the same by the tensor each was added to.
     residual : ndarray or None
         ``(score - shares - constant) / max(1, |score|)``, each computed apart, [N].
+    members : tuple of Explanation
+        the explanations of an ensemble's models; none otherwise.
     """
+
+    members: "tuple[Explanation, ...]" = ()
 
     def __init__(
         self,
@@ -108,8 +115,17 @@ class Explanation:
 
     @property
     def layer(self) -> str | None:
-        """The tensor a CAM looked at."""
-        return next(iter(self.attributions)) if self._question.method.cam else None
+        """The tensor a CAM looked at; of all layers, the one it looks at by default."""
+        if not self._question.method.cam:
+            return None
+        default = self._prepared.layer
+        return default if default in self.attributions else next(reversed(self.attributions))
+
+    @property
+    def all_layers(self) -> tuple[str, ...]:
+        """The layers looked at, input side first, where ``layer="all"`` asked for all."""
+        every = self._question.layer == EVERY
+        return tuple(self.attributions) if every else ()
 
     @property
     def difference(self) -> float | None:
@@ -124,15 +140,7 @@ class Explanation:
     @cached_property
     def versions(self) -> dict[str, str]:
         """The versions of everything that computed this."""
-        from onnxexplain import __version__
-
-        found = {"onnxexplain": __version__}
-        for name in ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "cupy-cuda13x"):
-            try:
-                found[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        return found
+        return versions()
 
     # ----- layers -----
 
@@ -216,7 +224,13 @@ class Explanation:
             return {}
         lowered = self._prepared.lowered
         nominal = getattr(self._question.method, "receptive_field", "true") == "nominal"
-        return receptive_fields(lowered.nodes, lowered.shapes, self.source, nominal=nominal)
+        return receptive_fields(
+            lowered.nodes,
+            lowered.shapes,
+            self.source,
+            nominal=nominal,
+            constants=lowered.constants,
+        )
 
     @property
     def source(self) -> str | None:
@@ -241,25 +255,56 @@ class Explanation:
 
     # ----- maps -----
 
-    def heatmap(self, *, constants: bool = True) -> Array:
+    def heatmap(self, *, constants: bool = True, layer: str | None = None) -> Array:
         """Return one map per sample, [N,H,W]: the attributions summed over channels.
 
         Score propagation gives its final map, shares and transported constants together, which adds
         up to the score; ``constants=False`` leaves them out. With several attributed inputs it is
         that of the first with positions, and the others hold the rest. A CAM is resized to the
-        input, bilinearly. A signal gives [N,L], a volume [N,D,H,W], a table [N,F].
+        input, bilinearly. Fixations give the density of their points. A signal gives [N,L], a
+        volume [N,D,H,W], a table [N,F].
+
+        Where all layers were looked at, ``layer`` says whose map it is; by default that of the one
+        a CAM looks at.
         """
+        if layer is not None and layer not in self.all_layers:
+            raise MethodError(f"no map of the layer `{layer}`{nearest(layer, self.all_layers)}")
         if self._question.method.cam:
-            return self._resized()
-        name = self.source if self.source in self.attributions else next(iter(self.attributions))
+            return self._resized(layer or self.layer)
+        name = layer or self._mapped
+        if (drawn := self._results.raw.get(f"extra/heatmap/{name}")) is not None:
+            return drawn
         shares = self.attributions[name]
         lead = 1 if self._results.several else 0
         rank = shares.ndim - lead
         if rank > 2:
-            shares = shares.sum(axis=-1 if name in self.channels_last else 1 + lead)
+            last = (self.source if self.all_layers else name) in self.channels_last
+            shares = shares.sum(axis=-1 if last else 1 + lead)
         if constants and self.method == "score-propagation" and name == self.source:
             return shares + self.constant_map
         return np.asarray(shares)
+
+    @property
+    def _mapped(self) -> str:
+        """The attributed tensor whose map is drawn: the first input with positions, if any."""
+        if self.all_layers:
+            return self._prepared.layer or self.all_layers[-1]
+        source = self.source
+        return source if source in self.attributions else next(iter(self.attributions))
+
+    @cached_property
+    def points(self) -> list[Any] | None:
+        """The fixations: per sample an int array [K,2] of (y, x) in input pixels, top row first.
+
+        With ``targets`` such a list per target. A signal gives [K,1], a volume [K,3], a table [K,1]
+        (its features). None for every other method.
+        """
+        counts = self._results.raw.get(f"extra/fixations/{self._mapped}")
+        if counts is None:
+            return None
+        if self._results.several:
+            return [[np.argwhere(sample) for sample in row] for row in counts]
+        return [np.argwhere(sample) for sample in counts]
 
     @cached_property
     def constant_map(self) -> Array:
@@ -269,13 +314,54 @@ class Explanation:
         spread = {n: v for n, v in (self._spread or {}).items() if self.field_of(n) is not None}
         sizes = self.sizes
         total: Array = np.zeros((*self.score.shape, *sizes), np.float64)
+        steps = {n.outputs[0]: n.part_of for n in self._prepared.nodes if n.part_of}
+        wholes = set(steps.values())  # told as one total; less of it is left for each map
+        flat = {n: v for n, v in self.constants.items() if n not in spread or n in wholes}
         for name, values in spread.items():
             total += self.to_input(name, np.squeeze(values, -len(sizes) - 1))
-        flat = [n for n in self.constants if n not in spread]
-        for name in flat:  # behind the flatten, among tokens: such a unit sees the whole image
-            column = self.constants[name].reshape(*self.score.shape, *(1,) * len(sizes))
+            if name in steps:
+                on_map = values.sum(axis=tuple(range(self.score.ndim, values.ndim)))
+                flat[steps[name]] = flat[steps[name]] - on_map
+        for left in flat.values():  # behind the flatten, among tokens: such a unit sees all
+            column = left.reshape(*self.score.shape, *(1,) * len(sizes))
             total += transport.to_input(column, None, sizes, self._prior)
         return total.astype(np.float32)
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """The probability of every class, [N,K], by the softmax or sigmoid that the file ends in.
+
+        A file without one counts as having a sigmoid if it has one score, else a softmax.
+        """
+        return probabilities(self.model, self.output, self.logits)
+
+    def boxes(self, threshold: float = 0.5, *, min_size: int = 1) -> list[Box]:
+        """Return boxes around what the maps are strong at, as one list of records.
+
+        A pixel counts where the map is at least ``threshold`` times its maximum (of that sample and
+        target); pixels that share an edge hang together, and each such part has a box. Sample by
+        sample, target by target, the strongest box first.
+
+        Parameters
+        ----------
+        threshold
+            a part of the map's maximum, 0 to 1.
+        min_size
+            boxes narrower or lower than so many pixels are left out.
+
+        Returns
+        -------
+        list of dict
+            ``sample``, ``class``, ``label``, ``probability``, ``x0``, ``y0``, ``x1``, ``y1``
+            (pixels of the input; the last column and row lie outside), ``peak`` (the map's largest
+            value in the box, relative to its maximum) and ``area`` (pixels above the threshold).
+
+        Raises
+        ------
+        MethodError
+            if the maps have no two axes, or an option is out of range.
+        """
+        return boxes.find(self, threshold, min_size=min_size)
 
     def two_sigma(self, deviations: float = 2.0) -> Array:
         """Return where the map lies more than so many standard deviations above zero."""
@@ -283,8 +369,8 @@ class Explanation:
         axes = tuple(range(self.score.ndim, maps.ndim))
         return np.asarray(maps > deviations * maps.std(axis=axes, keepdims=True, ddof=1))
 
-    def _resized(self) -> Array:
-        cam = next(iter(self.attributions.values()))
+    def _resized(self, layer: str | None) -> Array:
+        cam = self.attributions[str(layer)]
         if self.source is None:
             return cam
         return transport.resize(np.squeeze(cam, self.score.ndim), self.sizes)
@@ -294,6 +380,8 @@ class Explanation:
     def arrays(self) -> dict[str, Array]:
         """Return every array under the name it has in a saved file."""
         found = {f"attribution/{n}": v for n, v in self.attributions.items()}
+        if self.points is not None:  # rows of (sample, y, x), with targets (target, sample, y, x)
+            found["points"] = np.argwhere(self._results.raw[f"extra/fixations/{self._mapped}"])
         for name in self.layers.held:
             layer = self.layers[name]
             found[f"score/{name}"] = layer.score
@@ -307,15 +395,34 @@ class Explanation:
 
         return save.save(self, Path(folder), stem)
 
-    def plot(self, image: Any = None, cmap: str | None = None) -> Any:
-        """Return a matplotlib figure of the maps, over ``image`` where one is given."""
+    def plot(
+        self,
+        image: Any = None,
+        cmap: str | None = None,
+        *,
+        kind: str = "maps",
+        boxes: float | None = None,
+        min_size: int = 1,
+    ) -> Any:
+        """Return a matplotlib figure.
+
+        Parameters
+        ----------
+        image
+            what stands beside the maps; by default the input itself.
+        cmap
+            another matplotlib colour map.
+        kind
+            ``maps``, or ``signs``: what raises the score and what lowers it, apart, of the first
+            sample.
+        boxes, min_size
+            with ``maps``: boxes drawn from this part of each map's maximum; see :meth:`boxes`.
+        """
         from onnxexplain.figures import plot
 
-        return plot.explanation_figure(self, image=image, cmap=cmap)
+        return plot.figure(self, kind, image=image, cmap=cmap, boxes=boxes, min_size=min_size)
 
     def _repr_png_(self) -> bytes:
-        import io
+        from onnxexplain.figures.panels import png
 
-        buffer = io.BytesIO()
-        self.plot().savefig(buffer, format="png", bbox_inches="tight")
-        return buffer.getvalue()
+        return png(self.plot())

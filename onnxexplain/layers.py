@@ -63,7 +63,7 @@ class Layer:
             blocks = self._of.blocks
             self._of.fetch(statistics=blocks if self.name in blocks else (self.name,))
         many = math.prod(self._of.shape_of(self.name)[1:])
-        mean = self._held["sum"] / many
+        mean = self._kept("sum") / many
         variance = np.maximum(self._held["squares"] / many - mean**2, 0) * many / max(many - 1, 1)
         return Statistics(self._held["maximum"], self._held["minimum"], mean, np.sqrt(variance))
 

@@ -1,5 +1,6 @@
 """A model made ready for one shape of its inputs: lowered, the way through it found, checked."""
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import onnx
 from onnxexplain.compiler import Compiled
 from onnxexplain.errors import ModelError
 from onnxexplain.graph import Lowered, Model, Node, channels_last, lower
-from onnxexplain.methods import Method, Way, way
+from onnxexplain.methods import Method, Way, layers, way
 from onnxexplain.methods.account import blocks
 from onnxexplain.ops import role_of
 from onnxexplain.runtime import Device, Session, capture, evaluate, newest, run_once
@@ -20,6 +21,10 @@ Array = np.ndarray[Any, Any]
 
 AGREEMENT = 1e-2
 """How far the lowered model may be from the user's file, relative to its largest output."""
+
+ROUNDED_AGREEMENT = 5e-2
+"""The same for a quantised file: what lies half-way between two numbers of a grid falls to either
+side, on one optimisation level of the runtime and another too, and the output has steps."""
 
 SETTLED = 22
 """Operators up to this opset have kernels in every ONNX Runtime that can be installed."""
@@ -45,16 +50,24 @@ class Question:
         return getattr(self.method, "ties", "first")
 
     def forward(
-        self, lowered: Lowered, feeds: dict[str, Array], tensors: Sequence[str], device: Device
+        self,
+        lowered: Lowered,
+        feeds: dict[str, Array],
+        tensors: Sequence[str],
+        device: Device,
+        held: dict[tuple[str, ...], Session] | None = None,
     ) -> dict[str, Any]:
-        """Return tensors of the lowered model, in the question's dtype."""
+        """Return tensors of the lowered model, in the question's dtype.
+
+        ``held`` keeps the session for the next call with the same tensors.
+        """
         if self.dtype == "float64":
             feeds = {
                 n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()
             }
         if self.dtype == "float64" or not lowered.runs:
             return evaluate(lowered.proto, feeds, tensors)
-        return capture(lowered.proto, feeds, tensors, device)
+        return capture(lowered.proto, feeds, tensors, device, held)
 
 
 @dataclass
@@ -66,9 +79,14 @@ class Prepared:
     moving: frozenset[str]
     wrt: tuple[str, ...]
     layer: str | None
+    """Where a method that looks at a layer looks, by default or as asked."""
+    layers: tuple[str, ...] = ()
+    """Every layer it looks at, input side first."""
     blocks: tuple[str, ...] = ()
     channels_last: frozenset[str] = frozenset()
     sessions: dict[Any, tuple[Compiled, Session]] = field(default_factory=dict)
+    captures: dict[tuple[str, ...], Session] = field(default_factory=dict)
+    """What the eager engine runs to get its values."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     difference: float | None = None
     """How far the lowered model was from the user's file; None where nothing was compared."""
@@ -86,51 +104,62 @@ class Prepared:
             seed,
             self.layer,
             self.channels_last,
+            self.layers,
         )
 
 
 def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
     """Lower the model for inputs of the given sizes and find the way through it."""
     model = question.model
-    lowered = _lowered(model, sizes, question.dtype)
+    lowered = lowered_for(model, sizes, question.dtype, question.device.options)
     path = way.find(lowered, model, question.output, question.wrt)
-    layer = None
+    layer, every = None, question.layer == layers.EVERY
     if question.method.layered:
-        layer = way.cam_layer(lowered, path, question.layer, question.output)
+        asked = None if every else question.layer
+        layer = way.cam_layer(lowered, path, asked, question.output)
     prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer)
     prepared.channels_last = channels_last(lowered.nodes, lowered.shapes, model.inputs)
     names = dict.fromkeys(lowered.shapes)  # the graph alone is asked: no value is looked at
     prepared.blocks = blocks(prepared.way(names, None, question.output, None))
+    if layer is not None:
+        ends = {*prepared.blocks, layer}
+        found = layers.every(lowered, path, model, ends, prepared.channels_last) if every else ()
+        prepared.layers = found or (layer,)
+        if layer not in prepared.layers:  # made by lowering: no name of the user's
+            prepared.layer = prepared.layers[-1]
     return prepared
 
 
-def _lowered(model: Model, sizes: dict[str, tuple[int, ...]], dtype: str) -> Lowered:
-    """Lower the model to what the runtime has kernels for, where that can be done."""
-    lowered = lower(model.proto, sizes, run_once, dtype, newest(), role_of)
+def lowered_for(
+    model: Model, sizes: dict[str, tuple[int, ...]], dtype: str, options: Any = None
+) -> Lowered:
+    """Lower the model to what the runtime has kernels for, where that can be done.
+
+    ``options`` are the caller's own ``SessionOptions``.
+    """
+    run = functools.partial(run_once, options=options)
+    lowered = lower(model.proto, sizes, run, dtype, newest(), role_of)
     if not lowered.runs or not any(_young(n.domain, n.op_type) for n in lowered.nodes):
         return lowered
-    if _loads(lowered):
+    if _loads(lowered, options):
         return lowered
     # Known by name only: what the standard defines by older operators is explained through those.
-    spread = lower(model.proto, sizes, run_once, dtype, newest(), _settled_role)
-    return spread if _loads(spread) else replace(lowered, runs=False)
+    spread = lower(model.proto, sizes, run, dtype, newest(), _settled_role)
+    return spread if _loads(spread, options) else replace(lowered, runs=False)
 
 
 def _young(domain: str, op_type: str) -> bool:
     """Whether an operator is so new that the runtime may know its name and have no kernel."""
-    if domain or not onnx.defs.has(op_type):
-        return False
-    since: int = onnx.defs.get_schema(op_type).since_version
-    return since > SETTLED
+    return not domain and not onnx.defs.has(op_type, SETTLED, "")
 
 
 def _settled_role(domain: str, op_type: str) -> str:
     return "" if _young(domain, op_type) else role_of(domain, op_type)
 
 
-def _loads(lowered: Lowered) -> bool:
+def _loads(lowered: Lowered, options: Any) -> bool:
     try:
-        Session(lowered.proto, Device.named("cpu"), plain=True)
+        Session(lowered.proto, Device.named("cpu", options=options), plain=True)
     except ModelError:
         return False
     return True
@@ -152,13 +181,15 @@ def agree(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> No
     names = list(model.outputs)
     prepared.checked = True
     try:
-        answers = dict(zip(names, run_once(model.proto, inputs, names), strict=True))
+        found = run_once(model.proto, inputs, names, question.device.options)
+        answers = dict(zip(names, found, strict=True))
     except ModelError:  # nothing here runs the file as it is: nothing to compare with
         return
     theirs = {n: v for n, v in answers.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
     ours = question.forward(prepared.lowered, feeds, list(theirs), Device.named("cpu"))
     worst = max((_difference(ours[n], theirs[n]) for n in theirs), default=0.0)
-    if not worst <= AGREEMENT:
+    rounded = any(node.op_type == "FakeQuantize" for node in prepared.lowered.nodes)
+    if not worst <= (ROUNDED_AGREEMENT if rounded else AGREEMENT):
         raise ModelError(
             f"{model.source}: lowered ({'; '.join(changed)}) it answers differently by {worst:.2g} "
             "of its largest output; it cannot be explained faithfully"

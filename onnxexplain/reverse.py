@@ -52,8 +52,9 @@ class Step:
 
     def back(self, g: Any) -> tuple[Tensor | None, ...]:
         """Return the derivative at every input, given the one that arrives at the output."""
+        said = self.node.attributes | ({"varies": self.varies} if self.operator.told else {})
         try:
-            given = self.operator.back(self.xp, g, self.y, *self.inputs, **self.node.attributes)
+            given = self.operator.back(self.xp, g, self.y, *self.inputs, **said)
         except NotImplementedError as reason:
             raise UnsupportedOperator(no_way_back(self.node, f" with {reason}")) from reason
         except (TypeError, ValueError, IndexError) as error:

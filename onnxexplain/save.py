@@ -52,7 +52,7 @@ def npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
 
 def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
     """Return what was done and what came out, as JSON takes it."""
-    return {
+    return _members(e) | {
         "format": FORMAT,
         "model": e.model.source,
         "model_sha256": e.model.sha256,
@@ -74,6 +74,23 @@ def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
     }
 
 
+def _members(e: "Explanation") -> dict[str, Any]:
+    """What the models of an ensemble say each; nothing where there is one model."""
+    if not e.members:
+        return {}
+    told = [
+        {
+            "model": member.model.source,
+            "model_sha256": member.model.sha256,
+            "output": member.output,
+            "layer": member.layer,
+            "score": member.score.tolist(),
+        }
+        for member in e.members
+    ]
+    return {"ensemble": told}
+
+
 def _labels(e: "Explanation") -> Any:
     """The label of every target, in its shape; None where there are none."""
     labels = e.labels
@@ -85,11 +102,11 @@ def _labels(e: "Explanation") -> Any:
 
 def save(e: "Explanation", folder: Path, stem: str) -> Path:
     """Write ``<stem>.npz``, ``<stem>.json`` and ``<stem>.png``."""
-    buffer = BytesIO()
-    e.plot().savefig(buffer, format="png", bbox_inches="tight")
+    from onnxexplain.figures.panels import png
+
     content = {
         f"{stem}.npz": npz(e.arrays()),
-        f"{stem}.png": buffer.getvalue(),
+        f"{stem}.png": png(e.plot()),
         f"{stem}.json": json.dumps(record(e), indent=2).encode(),
     }
     for name, data in content.items():

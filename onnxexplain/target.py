@@ -13,6 +13,9 @@ Array = np.ndarray[Any, Any]
 TOP = -1
 """Stands for the strongest class."""
 
+SUM = "sum"
+"""Asks for the sum of all the output's elements, as one seed."""
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -93,6 +96,8 @@ def read(
 def _aim(
     target: Any, shape: Sequence[int], n: int, classes: int, labels: Sequence[str] | None
 ) -> Aim:
+    if isinstance(target, str) and target == SUM:
+        return Aim(None, np.ones(tuple(shape), np.float32))
     if isinstance(target, str):
         return Aim(np.full(n, TOP if target == "top" else _index(target, labels), np.int64))
     if isinstance(target, tuple):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests import nets_moving
+from tests import nets_moving, nets_normalisation, nets_spatial
 from tests.builders import convolutional, net, norm, weights
 
 
@@ -146,7 +146,7 @@ ANYWHERE = (
 BETWEEN_0_AND_1 = "Acos Asin Atanh Log Reciprocal Sqrt Tan".split()
 
 
-NETS = nets() | nets_moving.nets()
+NETS = nets() | nets_moving.nets() | nets_normalisation.nets() | nets_spatial.nets()
 
 
 def data(proto, n: int, seed: int = 0):

@@ -22,7 +22,7 @@ ALLOWED = {
     "reverse": {"errors", "tensor", "ops", "graph"},
     "rules": {"errors", "tensor", "reverse", "rules"},
     "methods": {"errors", "tensor", "ops", "graph", "reverse", "rules", "methods"},
-    "runtime": {"errors", "tensor", "runtime"},
+    "runtime": {"errors", "graph", "tensor", "ops", "runtime"},
     "transport": {"graph"},
     "target": {"errors"},
     "compiler": {"errors", "graph", "tensor", "reverse", "rules", "methods"},

@@ -16,6 +16,7 @@ from onnxexplain.cli.explain import explain
 from onnxexplain.cli.inspect import inspect
 from onnxexplain.cli.methods import methods
 from onnxexplain.cli.options import show_version
+from onnxexplain.cli.prototype import prototype
 
 app = typer.Typer(
     name="onnxexplain",
@@ -40,6 +41,7 @@ def _everything(
 app.command(epilog="Example:  onnxexplain explain model.onnx cat.jpg -t all --report")(explain)
 app.command(epilog="Example:  onnxexplain inspect model.onnx")(inspect)
 app.command(epilog="Example:  onnxexplain methods --json")(methods)
+app.command(epilog="Example:  onnxexplain prototype model.onnx -t 3 --steps 500")(prototype)
 app.command(epilog="Example:  onnxexplain demo -o somewhere")(demo)
 app.command("dr-network", epilog="Example:  onnxexplain dr-network weights.npz -o dr.onnx")(
     dr_network

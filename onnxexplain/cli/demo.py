@@ -58,7 +58,7 @@ def _explained(
     tell("explaining")
     e = onnxexplain.explain(model, given.feeds, targets="all", device=device, threads=threads)
     view = View(e, 0, given.picture, truth)
-    made = written.contents(view, given, None, True, tell)
+    made = written.contents(view, given, written.Drawn(report=True), tell)
     paths = written.write(out, STEM, made)
     figures = written.ready(out / "figures")
     for name, figure in _figures(view, tell):

@@ -29,6 +29,9 @@ def explain(
     report: o.Report = False,
     layer: o.Layer = None,
     layers: o.Layers = None,
+    ensemble: o.Ensemble = None,
+    combine: o.Combine = "mean",
+    combine_threshold: o.CombineThreshold = 0.0,
     receptive_field: o.ReceptiveField = None,
     prior: o.Prior = None,
     ties: o.Ties = None,
@@ -37,6 +40,9 @@ def explain(
     output: o.Output = None,
     wrt: o.Wrt = None,
     truth: o.Truth = None,
+    boxes: o.Boxes = None,
+    min_box: o.MinBox = 1,
+    signs: o.Signs = False,
     cmap: o.Cmap = None,
     preprocess: o.Preprocess = None,
     size: o.Size = None,
@@ -50,6 +56,7 @@ def explain(
     labels: o.Labels = None,
     max_pixels: o.MaxPixels = MOST_PIXELS,
     engine: o.Engine = "auto",
+    plugin: o.Plugin = None,
     device: o.Device = "auto",
     threads: o.Threads = None,
     json: o.Json = False,
@@ -60,8 +67,10 @@ def explain(
     """Show what a model's answer rests on, for images or arrays.
 
     Writes for every input STEM.png to look at, STEM.json with scores and residual, STEM.npz with
-    every array; for score propagation STEM.gif, and with --report STEM.html.
+    every array; for score propagation STEM.gif, with --signs STEM.signs.png, with --report
+    STEM.html.
     """
+    g.plugins(plugin)
     flags = g.recipe_flags(
         size,
         resize,
@@ -78,6 +87,9 @@ def explain(
     asked = {
         "layer": layer,
         "layers": g.layers(layers),
+        "ensemble": list(ensemble or []),
+        "combine": combine,
+        "combine_threshold": combine_threshold,
         "against": None if against is None else g.one_class(against),
         "output": output,
         "wrt": wrt or None,
@@ -87,14 +99,15 @@ def explain(
         **g.targets(target),
         **options,
     }
-    files = [*inputs, *([labels] if labels else []), model]
+    files = [*inputs, *([labels] if labels else []), model, *(ensemble or [])]
     for path in files:
         existing(path)
     hush()
     explainer = _explainer(model, method, labels, asked)
     truths = g.truths(truth, len(inputs))
     stems = written.stems(inputs, out, [*files, *([Path(preprocess)] if preprocess else [])])
-    job = _Job(explainer, written.ready(out), preprocess, flags, max_pixels, cmap, report)
+    drawn = written.Drawn(cmap, report, boxes, min_box, signs)
+    job = _Job(explainer, written.ready(out), preprocess, flags, max_pixels, drawn)
     _checked_cmap(cmap)
     done, failed = [], 0
     with progress(len(inputs) * (4 + 3 * report), quiet) as tell:
@@ -136,8 +149,7 @@ class _Job:
     preset: str | None
     flags: dict[str, Any]
     most: int
-    cmap: str | None
-    report: bool
+    drawn: written.Drawn
 
     def do(
         self, path: Path, stem: str, truth: int | str | None, tell: Callable[[str], None]
@@ -160,7 +172,7 @@ class _Job:
             raise InputError(f"{len(e.labels)} labels do not fit the model's {classes} classes")
         true = g.true_class(truth, e.labels, classes)
         view = View(e, 0, given.picture, true)
-        made = written.contents(view, given, self.cmap, self.report, told)
+        made = written.contents(view, given, self.drawn, told)
         told("writing")
         paths = written.write(self.folder, stem, made)
         return written.summary(e, given, paths), written.line(e, stem, self.folder, made)

@@ -71,6 +71,19 @@ def _first_line(error: Exception) -> str:
 # ----- Options -----
 
 
+def plugins(names: Sequence[str] | None) -> None:
+    """Import what registers operators: installed packages, and modules, the folder's own too."""
+    import sys
+
+    from onnxexplain.plugins import load_installed, load_module
+
+    load_installed()
+    if names and "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in names or ():
+        load_module(name)
+
+
 def method_options(pairs: Sequence[str], **named: Any) -> dict[str, Any]:
     """Return ``NAME=VALUE`` pairs and options that were named themselves as a dict."""
     options = {key: value for key, value in named.items() if value is not None}

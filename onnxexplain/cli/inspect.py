@@ -30,6 +30,7 @@ WAYS = {
 def inspect(
     model: o.Model,
     set_metadata: o.SetMetadata = None,
+    plugin: o.Plugin = None,
     device: o.Device = "auto",
     threads: o.Threads = None,
     json: o.Json = False,
@@ -42,8 +43,10 @@ def inspect(
     With --set-metadata the file is given its labels or its preprocessing first.
     """
     import onnxexplain
+    from onnxexplain.cli import given as g
     from onnxexplain.cli.metadata import set_metadata as write
 
+    g.plugins(plugin)
     if set_metadata:
         write(existing(model), set_metadata)
     loaded = onnxexplain.load(existing(model))

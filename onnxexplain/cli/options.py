@@ -34,6 +34,15 @@ Version = Annotated[
     typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
 ]
 
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="A Python module that registers operators; repeat it for several.",
+        show_default=False,
+    ),
+]
+
 # ----- What is explained -----
 
 Model = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
@@ -58,7 +67,7 @@ Targets = Annotated[
     typer.Option(
         "--target",
         "-t",
-        help="A class as number or label, `top`, or `all`; repeat it for several.",
+        help="A class as number or label, `top`, `all`, or the `sum` of them; repeatable.",
         show_default="top",
     ),
 ]
@@ -77,7 +86,27 @@ Wrt = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.")]
 Layer = Annotated[
     str | None,
-    typer.Option(help="Where a CAM looks."),
+    typer.Option(help="Where a CAM looks; `all` draws the map of every layer on one sheet."),
+]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Another model of the same input and classes, to be averaged with; repeatable: "
+        "--ensemble b.onnx --ensemble c.onnx.",
+    ),
+]
+Combine = Annotated[
+    Literal["mean", "sum"],
+    typer.Option(help="Ensembles: the mean of the maps, or the sum of each over its maximum."),
+]
+CombineThreshold = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="With --combine sum: leave out what is below this part of a map's maximum, say 0.2.",
+    ),
 ]
 Layers = Annotated[
     list[str] | None,
@@ -102,6 +131,29 @@ MethodOption = Annotated[
 Truth = Annotated[
     list[str] | None,
     typer.Option(help="The true class, shown beside the predicted one; one, or one per input."),
+]
+Boxes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PART",
+        min=0,
+        max=1,
+        help="Draw boxes around what reaches this part of the map's maximum, such as 0.4.",
+    ),
+]
+MinBox = Annotated[
+    int,
+    typer.Option(
+        metavar="PIXELS",
+        min=0,
+        help="Boxes: leave out what is narrower or lower than this, such as 25.",
+    ),
+]
+Signs = Annotated[
+    bool,
+    typer.Option(
+        "--signs", help="Write STEM.signs.png too: what raises the score and what lowers it, apart."
+    ),
 ]
 Report = Annotated[bool, typer.Option("--report", help="Write a self-contained HTML page too.")]
 Cmap = Annotated[

@@ -1,6 +1,7 @@
 """Where the files of each explanation go, and what is in them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,19 @@ if TYPE_CHECKING:
     from onnxexplain.cli.given import Given
     from onnxexplain.figures.view import View
 
-SUFFIXES = (".npz", ".png", ".json", ".gif", ".html")
+SUFFIXES = (".npz", ".png", ".signs.png", ".loss.png", ".json", ".gif", ".html")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn, and how."""
+
+    cmap: str | None = None
+    report: bool = False
+    boxes: float | None = None
+    """The part of a map's maximum that boxes begin at; None for no boxes."""
+    min_box: int = 1
+    signs: bool = False
 
 
 def stems(inputs: Iterable[Path], folder: Path, precious: Iterable[Path]) -> list[str]:
@@ -59,8 +72,7 @@ def ready(folder: Path) -> Path:
 def contents(
     view: "View",
     given: "Given",
-    cmap: str | None,
-    report: bool,
+    drawn: Drawn,
     tell: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Return the files of one explanation by suffix: arrays, picture, record, and what was asked.
@@ -73,20 +85,41 @@ def contents(
     from onnxexplain.figures.report import ahead, page
 
     e = view.e
-    if report:
+    if drawn.report:
         ahead(view)
     made = {".npz": save.npz(e.arrays())}
     tell("drawing")
     pictures = given.picture if e.score.shape[-1] == 1 else None
-    made[".png"] = plot.png(plot.explanation_figure(e, pictures, cmap, view.truth))
+    figure = plot.explanation_figure(
+        e, pictures, drawn.cmap, view.truth, drawn.boxes, drawn.min_box
+    )
+    made[".png"] = plot.png(figure)
+    if drawn.signs:
+        made[".signs.png"] = plot.png(plot.signs_figure(view))
     if view.whole and view.has_positions and view.photograph is not None:
         made[".gif"] = plot.blinking(view.photograph, view.two_sigma()[view.leading])
-    if report:
-        made[".html"] = page(view, cmap, tell).encode("utf-8", "replace")
+    if drawn.report:
+        made[".html"] = page(view, drawn.cmap, tell).encode("utf-8", "replace")
     preprocess = given.picture.record() if given.picture else None
     record = save.record(e, preprocess) | {"input": str(given.path), "truth": view.truth}
+    if drawn.boxes is not None:
+        record["boxes"] = boxed(view, drawn.boxes, drawn.min_box)
     made[".json"] = to_json(record).encode()
     return made
+
+
+def boxed(view: "View", threshold: float, min_size: int) -> list[dict[str, Any]]:
+    """Return the boxes as records; where there is a photograph, in its pixels too."""
+    from onnxexplain.figures.outlines import on_photograph
+    from onnxexplain.photograph.image import Picture
+
+    boxes: list[dict[str, Any]] = []
+    for box in view.e.boxes(threshold, min_size=min_size):
+        boxes.append(dict(box))
+        if isinstance(view.image, Picture):
+            place = on_photograph(view, box, view.image.photo.shape[:2])
+            boxes[-1]["photograph"] = [round(v, 1) for v in place]
+    return boxes
 
 
 def write(folder: Path, stem: str, made: dict[str, bytes]) -> list[Path]:

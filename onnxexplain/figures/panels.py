@@ -23,6 +23,16 @@ LEAST, MOST = 320, 1280
 
 
 @dataclass(frozen=True)
+class Outline:
+    """A box (x0, y0, x1, y1) in a panel's pixels, with words at its top left and top right."""
+
+    box: tuple[float, float, float, float]
+    colour: str
+    left: str = ""
+    right: str = ""
+
+
+@dataclass(frozen=True)
 class Panel:
     """A photograph (uint8 [H,W,3]) or a map ([H,W]), and what stands above it.
 
@@ -32,6 +42,7 @@ class Panel:
     values: Array
     title: str = ""
     over: Array | None = None
+    outlines: tuple[Outline, ...] = ()
 
     @property
     def photograph(self) -> bool:
@@ -59,11 +70,16 @@ class Scale:
         return cls(-limit, limit, colours(cmap or SIGNED), label)
 
     @classmethod
+    def between(cls, low: float, high: float, cmap: str | None = None, label: str = "") -> "Scale":
+        """Return a scale with given ends, which differ."""
+        return cls(low, high, colours(cmap or PERCEPTUAL), label)
+
+    @classmethod
     def positive(cls, maps: Sequence[Array], cmap: str | None = None, label: str = "") -> "Scale":
         """Return a scale from the least value (or zero) to the greatest, for a CAM."""
         low = min(0.0, *(float(np.nanmin(m)) for m in maps)) if maps else 0.0
         high = max((float(np.nanmax(m)) for m in maps), default=1.0)
-        return cls(low, high if high > low else low + 1.0, colours(cmap or PERCEPTUAL), label)
+        return cls.between(low, high if high > low else low + 1.0, cmap, label)
 
     def rgb(self, values: Array) -> Array:
         """Return a map in its colours, uint8 [...,3]."""
@@ -161,6 +177,8 @@ def sheet(
         axes = figure.add_axes(plan.place(i))
         row = min(i // columns, len(scales) - 1)
         _draw(axes, panel, scales[row] if scales else None)
+        for outline in panel.outlines:
+            _draw_outline(axes, outline, point)
         axes.set_title(
             _wrapped(panel.title, plan.panel[0], plan.font), size=point, pad=point * 0.5, loc="left"
         )
@@ -214,6 +232,48 @@ def _draw(axes: Any, panel: Panel, scale: Scale | None) -> None:
         interpolation="nearest",
         alpha=None if panel.over is None else 0.5,
     )
+
+
+def _draw_outline(axes: Any, outline: Outline, point: float) -> None:
+    """Draw a box, its words on its own colour; they are inside where it is at the very top."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    x0, y0, x1, y1 = outline.box
+    rim = [withStroke(linewidth=point * 0.26, foreground="black")]
+    place = (x0 - 0.5, y0 - 0.5)
+    axes.add_patch(
+        Rectangle(
+            place,
+            x1 - x0,
+            y1 - y0,
+            fill=False,
+            edgecolor=outline.colour,
+            linewidth=point * 0.16,
+            path_effects=rim,
+        )
+    )
+    bright = float(np.dot(to_rgb(outline.colour), (0.299, 0.587, 0.114)))
+    words = {
+        "size": point * 0.75,
+        "color": "black" if bright > 0.55 else "white",
+        "clip_on": True,
+        "bbox": {"facecolor": outline.colour, "edgecolor": "none", "pad": point * 0.12},
+    }
+    high = axes.get_ylim()[1] + 0.06 * abs(np.subtract(*axes.get_ylim()))
+    if outline.left:
+        axes.text(*place, outline.left, va="top" if y0 < high else "bottom", ha="left", **words)
+    if outline.right:
+        below = y0 < high and outline.left
+        axes.text(
+            x1 - 0.5,
+            y1 - 0.5 if below else y0 - 0.5,
+            outline.right,
+            va="bottom" if below else "top",
+            ha="right",
+            **words,
+        )
 
 
 def _colour_bar(figure: "Figure", plan: _Plan, scale: Scale, point: float, row: int | None) -> None:

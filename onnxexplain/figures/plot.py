@@ -2,13 +2,17 @@
 
 import textwrap
 from collections.abc import Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from onnxexplain.errors import MethodError
+from onnxexplain.figures.contact import contact_figure
+from onnxexplain.figures.marks import blinking, marked, spotted, two_sigma_figure
+from onnxexplain.figures.outlines import boxes_panel
 from onnxexplain.figures.panels import DPI, Panel, Scale, colours, png, sheet, signed_limit
+from onnxexplain.figures.signs import signs_figure
 from onnxexplain.figures.view import View
 from onnxexplain.photograph.image import Picture
 
@@ -28,6 +32,7 @@ __all__ = [
     "marked",
     "png",
     "sheet",
+    "signs_figure",
     "speaks",
     "spotted",
     "two_sigma_figure",
@@ -38,15 +43,29 @@ Array = np.ndarray[Any, Any]
 MOST_SAMPLES = 8
 """How many samples of a batch are drawn below each other."""
 
-BLINK = 2500
-"""Milliseconds that each frame of the blinking picture stands, as in the authors' article."""
+DOT = 90
+"""The shorter side of a photograph holds so many dots' radii."""
 
-MARK = "PuOr"
-"""Its upper end, a dark violet, is what the authors mark pixels with."""
+INK = "#ffd92f"
+"""A yellow that shows on fur and leaves; its black rim shows on sand and snow."""
+
+
+def figure(e: "Explanation", kind: str, *, image: Any = None, **options: Any) -> "Figure":
+    """Return the figure of an explanation that is called ``kind``: ``maps`` or ``signs``."""
+    if kind == "signs":
+        return signs_figure(View(e, 0, image[0] if isinstance(image, (list, tuple)) else image))
+    if kind != "maps":
+        raise MethodError(f"no figure `{kind}`; one of maps, signs")
+    return explanation_figure(e, image, **options)
 
 
 def explanation_figure(
-    e: "Explanation", image: Any = None, cmap: str | None = None, truth: int | None = None
+    e: "Explanation",
+    image: Any = None,
+    cmap: str | None = None,
+    truth: int | None = None,
+    boxes: float | None = None,
+    min_size: int = 1,
 ) -> "Figure":
     """Return the figure of an explanation.
 
@@ -59,16 +78,26 @@ def explanation_figure(
         ``PuOr`` and ``cividis`` are safe for colour-blind readers.
     truth
         the true class, named beside the predicted one.
+    boxes
+        a part of each map's maximum: boxes around what reaches it are drawn in a panel of their
+        own; those narrower or lower than ``min_size`` pixels are left out.
     """
+    found = None if boxes is None else e.boxes(boxes, min_size=min_size)
     count = e.score.shape[-1]
     images = image if isinstance(image, (list, tuple)) else [image] * count
     views = [View(e, i, images[i], truth) for i in range(min(count, MOST_SAMPLES))]
     if not views[0].has_positions:
         return _bars(views[0])
+    if e.all_layers:
+        return contact_figure(views[0], cmap)
     rows = [_panels(view) for view in views]
+    if boxes is not None and found is not None:
+        for view, row in zip(views, rows, strict=True):
+            row.append(boxes_panel(view, found, row[0], boxes))
     maps = [p.values for row in rows for p in row if not p.photograph]
-    if views[0].cam:
-        scale = Scale.positive(maps, cmap, "weight of the place")
+    if views[0].smooth:
+        what = "weight of the place" if views[0].cam else "fixations per pixel"
+        scale = Scale.positive(maps, cmap, what)
     else:
         scale = Scale.signed(maps, cmap, _unit(e))
     columns = len(rows[0]) if len(rows[0]) <= 7 or len(rows) > 1 else 5
@@ -83,7 +112,8 @@ def _heading(views: list[View], cmap: str | None) -> str:
     """Say in plain words what is shown."""
     view = views[0]
     e = view.e
-    said = f"{e.method}: {view.verdict()}" if len(views) == 1 else f"{e.method} of {len(views)}"
+    name = f"{e.method} by {len(e.members)} models" if e.members else e.method
+    said = f"{name}: {view.verdict()}" if len(views) == 1 else f"{name} of {len(views)}"
     if len(views) < e.score.shape[-1]:
         said += f" of {e.score.shape[-1]} samples."
     elif len(views) > 1:
@@ -91,8 +121,12 @@ def _heading(views: list[View], cmap: str | None) -> str:
     count = e.score.shape[0] if e.score.ndim == 2 else 1
     if len(view.shown) < count:
         said += f" The {len(view.shown)} strongest of {count} classes."
+    if view.cam and e.options.get("combined"):
+        return f"{said} Bright is what any class rests on in `{e.layer}`."
     if view.cam:
         return f"{said} Bright is where the class is seen in `{e.layer}`."
+    if view.points is not None:
+        return f"{said} Dots: what it was read off. Bright: where they are dense."
     if not view.signed:
         return f"{said} The stronger the colour, the more the score hangs on it, either way."
     said += f" {speaks(cmap)}."
@@ -111,8 +145,8 @@ def _panels(view: View) -> list[Panel]:
     photograph = view.photograph
     first = [] if photograph is None else [Panel(photograph, _seen(view))]
     titles = view.titles()
-    if view.cam:
-        return _cam_panels(view, titles)
+    if view.smooth:
+        return _smooth_panels(view, titles)
     if not view.whole or len(titles) > 1:
         return first + [Panel(m, t) for m, t in zip(view.maps, titles, strict=True)]
     shares, constants = view.parts()
@@ -144,7 +178,7 @@ def _sum(values: Array) -> str:
     return f"{float(values.sum(dtype=np.float64)):.5g}"
 
 
-def _cam_panels(view: View, titles: list[str]) -> list[Panel]:
+def _smooth_panels(view: View, titles: list[str]) -> list[Panel]:
     """A CAM lies over the whole photograph; it is smooth, so it may be carried back to it."""
     over, maps = view.photograph, view.maps
     if isinstance(view.image, Picture):
@@ -155,8 +189,29 @@ def _cam_panels(view: View, titles: list[str]) -> list[Panel]:
     unseen = np.isnan(maps[0])
     rest = "pale: not seen by the model" if unseen.any() else f"{over.shape[1]} x {over.shape[0]}"
     over = _paled(over, unseen)
-    first = Panel(over, f"the photograph\n{rest}")
-    return [first] + [Panel(m, t, over) for m, t in zip(maps, titles, strict=True)]
+    panels = [Panel(over, f"the photograph\n{rest}")]
+    if view.points is None:
+        return panels + [Panel(m, t, over) for m, t in zip(maps, titles, strict=True)]
+    for values, title, points in zip(maps, titles, view.points, strict=True):
+        dots = _dots(view, points, over)
+        many = "1 fixation" if len(points) == 1 else f"{len(points)} fixations"
+        if len(titles) == 1:
+            panels += [Panel(dots, f"{view.names[0]}\n{many}"), Panel(values, title, over)]
+        else:
+            panels.append(Panel(values, f"{title}, {many}", dots))
+    return panels
+
+
+def _dots(view: View, points: Array, photograph: Array) -> Array:
+    """The photograph, or what the model sees of it, with a dot at each fixation."""
+    seen = (0.0, 0.0, photograph.shape[1], photograph.shape[0])
+    left, top, right, bottom = view.image.box if isinstance(view.image, Picture) else seen
+    canvas = Image.fromarray(photograph)
+    pen, size = ImageDraw.Draw(canvas), max(min(bottom - top, right - left) / DOT, 1.5)
+    for y, x in (points + 0.5) / view.sizes:
+        at = left + x * (right - left), top + y * (bottom - top)
+        pen.circle(at, size, fill=INK, outline="black", width=max(round(size / 4), 1))
+    return np.asarray(canvas)
 
 
 def _paled(image: Array, where: Array) -> Array:
@@ -178,61 +233,6 @@ def _bars(view: View) -> "Figure":
     heading = f"{view.e.method}: {view.verdict()}{more} Up speaks for the class, down against it."
     titles = [title for title, _ in rows]
     return features_figure([row for _, row in rows], titles, heading, "place in the input")
-
-
-# ----- Marks -----
-
-
-def marked(photograph: Array, where: Array) -> Array:
-    """Return a photograph multiplied by a binary map in the authors' colours."""
-    from matplotlib import colormaps
-
-    ink = np.asarray(colormaps[MARK](1.0)[:3])
-    out = photograph.astype(np.float32)
-    out[where] *= ink
-    return np.asarray(out.round().astype(np.uint8))
-
-
-def spotted(photograph: Array, where: Array) -> Array:
-    """Return a photograph that is dark but where the map is."""
-    out = photograph.copy()
-    out[~where] = (0.3 * photograph[~where]).astype(np.uint8)
-    return out
-
-
-def two_sigma_figure(view: View, deviations: float = 2.0) -> "Figure":
-    """Return the leading class's binary map, and the photograph with it."""
-    k = view.leading
-    where = view.two_sigma(deviations)[k]
-    paper = np.full((*where.shape, 3), 255, np.uint8)
-    title = f"above {deviations:g} deviations\n{int(where.sum()):,} of {where.size:,} pixels"
-    panels = [Panel(marked(paper, where), title)]
-    if view.photograph is not None:
-        panels += [
-            Panel(view.photograph, "what the model sees"),
-            Panel(marked(view.photograph, where), "the one on the other"),
-        ]
-    heading = f"Where the map of {view.names[k]} is above {deviations:g} deviations. "
-    return sheet(panels, None, heading + view.verdict())
-
-
-def blinking(photograph: Array, where: Array) -> bytes:
-    """Return a GIF that shows the photograph with and without the marks, without end.
-
-    Both frames share one palette, so that nothing but the marks changes.
-    """
-    product = marked(photograph, where)
-    both = Image.fromarray(np.concatenate([photograph, product]))
-    palette = both.quantize(256, Image.Quantize.MEDIANCUT)
-    frames = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
-        for frame in (photograph, product)
-    ]
-    buffer = BytesIO()
-    frames[0].save(
-        buffer, "GIF", save_all=True, append_images=frames[1:], duration=BLINK, loop=0, disposal=1
-    )
-    return buffer.getvalue()
 
 
 # ----- Layers -----

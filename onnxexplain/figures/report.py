@@ -198,12 +198,12 @@ def _slider(view: View) -> Slider | None:
         return None
     k = view.leading
     values = view.maps[k]
-    if view.cam:
+    if view.smooth:
         unit, whole, start, most, step = "of the greatest value", values.max(), 0.5, 1.0, 255
     else:
         unit, whole, start, most, step = "deviations", view.deviations()[k], 2.0, 6.0, STEPS
     ratio = values / max(float(whole), 1e-30)
-    still = (spotted if view.cam else marked)(view.photograph, ratio > start)
+    still = (spotted if view.smooth else marked)(view.photograph, ratio > start)
     small = reduced(ratio, SLIDER)
     data = np.clip(np.floor(small * step), 0, 255).astype(np.uint8)
     return Slider(

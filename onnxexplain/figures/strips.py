@@ -133,7 +133,7 @@ def finals(view: View, cmap: str | None, tell: Callable[[str], None]) -> Iterato
     if not view.has_positions:
         return
     tell("report: the pixels")
-    if view.cam:
+    if view.smooth:
         yield _overlays(view, cmap)
         return
     rows = [("The map", "every pixel's value", view.maps)]
@@ -170,10 +170,10 @@ def _overlays(view: View, cmap: str | None) -> dict[str, Any]:
             colour = (0.5 * colour + 0.5 * under).round().astype(np.uint8)
         alt = f"Where {name} is seen, bright, over the photograph."
         panels.append({"image": jpeg(colour), "name": name, "sum": None, "alt": alt})
-    what = f"the map of {view.e.layer}, over the photograph"
+    what = f"the map of {view.e.layer}" if view.cam else "the density of the fixations"
     return {
         "title": "Where the class is seen",
-        "what": what,
+        "what": f"{what}, over the photograph",
         "numbers": [],
         "panels": panels,
         "scale": _legend(scale),

@@ -121,6 +121,8 @@ class View:
 
     def titles(self) -> list[str]:
         """Return what stands above every class's map."""
+        if self.e.options.get("combined"):  # the map is of all of them, whichever is asked for
+            return ["all classes\ntogether"] * len(self.names)
         rest = self.residuals()
         ends = [f", residual {abs(r):.0e}" for r in rest] if rest else [""] * len(self.names)
         return [
@@ -146,7 +148,8 @@ class View:
     @property
     def over_input(self) -> bool:
         """Whether the maps lie over the input: those of a CAM, and shares of the input itself."""
-        return self.e.source is not None and (self.cam or self.first == self.e.source)
+        own = self.cam or self.first == self.e.source or bool(self.e.all_layers)
+        return self.e.source is not None and own
 
     @property
     def first(self) -> str:
@@ -183,6 +186,14 @@ class View:
         """The final map of every class, [T,H,W]."""
         return self.pick(self.e.heatmap())
 
+    @cached_property
+    def points(self) -> list[Array] | None:
+        """The fixations of every class, (y, x) in the maps, int [K,2]; None for other methods."""
+        if self.e.points is None or not self.has_positions:
+            return None
+        rows = self.e.points if self.e.score.ndim == 2 else [self.e.points]
+        return [rows[k][self.i] for k in self.shown]
+
     def flat(self) -> list[tuple[str, Array]]:
         """Return every attribution as rows of numbers, [T,F], by the name of its tensor."""
         found = {name: self.pick(values) for name, values in self.e.attributions.items()}
@@ -195,7 +206,7 @@ class View:
 
     def two_sigma(self, deviations: float = 2.0) -> Array:
         """Return where every class's map is that many deviations above zero, bool [T,H,W]."""
-        return np.asarray(self.maps > deviations * self.deviations()[:, None, None])
+        return self.pick(self.e.two_sigma(deviations))
 
     def deviations(self) -> Array:
         """Return the standard deviation of every class's map."""
@@ -215,6 +226,11 @@ class View:
     def cam(self) -> bool:
         """Whether it is a map of a layer, to be laid over the image."""
         return self.e.layer is not None
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the maps are smooth and lie over the image: a CAM's, and those of fixations."""
+        return self.cam or self.points is not None
 
     # ----- layers -----
 

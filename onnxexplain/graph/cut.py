@@ -1,6 +1,6 @@
 """A model cut at a tensor: the part behind it, to be fed with other values of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,16 @@ def behind(nodes: Sequence[Node], tensor: str, output: str) -> list[Node]:
     return kept[::-1]
 
 
-def fed(part: Sequence[Node], tensor: str) -> list[str]:
-    """Return what the nodes behind ``tensor`` read and do not make, constants among it.
+def fed(nodes: Sequence[Node], inputs: Iterable[str], tensor: str, output: str) -> list[str]:
+    """Return the tensors that the part behind ``tensor`` reads and does not make, no constants.
 
-    Besides ``tensor``, the first, these are tensors of branches that run past it.
+    Besides ``tensor``, the first, they are of branches that run past it, or inputs of the model.
     """
+    part = behind(nodes, tensor, output)
     made = {t for node in part for t in node.outputs}
-    read = [t for node in part for t in node.reads if t and t not in made]
-    return list(dict.fromkeys([tensor, *read]))
+    known = {t for node in nodes for t in node.outputs} | set(inputs)  # not of a graph inside
+    read = [t for node in part for t in node.reads if t in known and t not in made]
+    return list(dict.fromkeys([tensor, *(t for t in read if t)]))
 
 
 def cut(
@@ -41,7 +43,7 @@ def cut(
     dtypes: Mapping[str, np.dtype[Any]],
     output: str,
 ) -> onnx.ModelProto:
-    """Return ``part`` of a model as a model: its inputs are ``dtypes``, its output is ``output``."""
+    """Return ``part`` of a model as a model that makes ``output`` of the inputs ``dtypes``."""
     wanted = {t for node in part for t in node.outputs if t}
     used = {t for node in part for t in node.reads}
     made = onnx.ModelProto()

@@ -1,10 +1,13 @@
 """Floats of every width brought to one type: what the rules are written for."""
 
+from collections.abc import Set
+
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from onnxexplain.graph.node import array
+from onnxexplain.graph.inference import inferred
+from onnxexplain.graph.node import array, reads
 
 _FLOATS: set[int] = {
     TensorProto.FLOAT,
@@ -15,13 +18,55 @@ _FLOATS: set[int] = {
 
 
 def retype(model: onnx.ModelProto, dtype: str) -> bool:
-    """Bring every float to one type; return whether a narrower or wider one was there."""
+    """Bring every float to one type; return whether a narrower or wider one was there.
+
+    What the standard has in float32 only (the scales of a Resize) is cast to that, or stays so.
+    """
     to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     others = _FLOATS - {to}
+    narrow = _narrowed(model.graph) if to != TensorProto.FLOAT else set()
     found = [
         _retype_value(v, to, others) for v in [*model.graph.input, *model.graph.output]
-    ] + _retype_graph(model.graph, to, others)
+    ] + _retype_graph(model.graph, to, others, narrow)
     return any(found)
+
+
+def _narrowed(graph: onnx.GraphProto) -> set[str]:
+    """Give every input that takes float32 only a tensor of its own; return their names."""
+    readers: dict[str, int] = {v.name: 1 for v in graph.output}
+    for node in graph.node:
+        for name in reads(node):
+            readers[name] = readers.get(name, 0) + 1
+    makers = {t: node for node in graph.node for t in node.output}
+    held = {t.name for t in graph.initializer}
+    narrow, nodes = set(), []
+    for node in graph.node:
+        for slot in _float32_only(node):
+            name = node.input[slot]
+            cast = makers[name].op_type == "Cast" if name in makers else name in held
+            if not cast or readers[name] > 1:
+                node.input[slot] = f"{node.output[0]}/float32_{slot}"
+                made = {"name": node.input[slot], "to": TensorProto.FLOAT}
+                nodes.append(onnx.helper.make_node("Cast", [name], [node.input[slot]], **made))
+            narrow.add(node.input[slot])
+        nodes.append(node)
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes] if narrow else []
+    if narrow:
+        del graph.node[:]
+        graph.node.extend(copies)
+    return narrow
+
+
+def _float32_only(node: onnx.NodeProto) -> list[int]:
+    """Return the inputs of a node that are float32 whatever the others are."""
+    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
+        return []
+    formal = onnx.defs.get_schema(node.op_type).inputs
+    return [
+        slot
+        for slot, (name, given) in enumerate(zip(node.input, formal, strict=False))
+        if name and given.type_str == "tensor(float)"
+    ]
 
 
 def _retype_value(value: onnx.ValueInfoProto, to: int, others: set[int]) -> bool:
@@ -32,15 +77,21 @@ def _retype_value(value: onnx.ValueInfoProto, to: int, others: set[int]) -> bool
     return True
 
 
-def _retype_graph(graph: onnx.GraphProto, to: int, others: set[int]) -> list[bool]:
-    found = [_retype_tensor(t, to, others) for t in graph.initializer]
+def _retype_graph(
+    graph: onnx.GraphProto, to: int, others: set[int], narrow: Set[str] = frozenset()
+) -> list[bool]:
+    found = [_retype_tensor(t, to, others) for t in graph.initializer if t.name not in narrow]
     for node in graph.node:
+        if not narrow.isdisjoint(node.output):
+            continue
         if node.op_type == "Constant" and _said(node) in ("value_float", "value_floats"):
             found.append(_spell_value(node, to))
         for a in node.attribute:
             if a.HasField("t"):
                 found.append(_retype_tensor(a.t, to, others))
             elif a.HasField("g"):
+                said = (*a.g.input, *a.g.output, *a.g.value_info)
+                found += [_retype_value(v, to, others) for v in said]
                 found += _retype_graph(a.g, to, others)
             elif a.name in ("to", "dtype") and a.i in others:
                 a.i = to
@@ -67,8 +118,7 @@ def _retype_tensor(tensor: onnx.TensorProto, to: int, others: set[int]) -> bool:
 
 def float_tensors(model: onnx.ModelProto) -> frozenset[str]:
     """Return the tensors that hold floats, constants among them."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    graph = inferred.graph
+    graph = inferred(model).graph
     values = [*graph.input, *graph.value_info, *graph.output]
     floats = {v.name for v in values if v.type.tensor_type.elem_type in _FLOATS}
     return frozenset(floats | {t.name for t in graph.initializer if t.data_type in _FLOATS})

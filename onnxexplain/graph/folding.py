@@ -9,6 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxexplain.errors import ModelError
+from onnxexplain.graph.inference import inferred
 from onnxexplain.graph.node import reads
 
 Array = np.ndarray[Any, Any]
@@ -31,12 +32,13 @@ def infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         if shapes do not fit together, or a tensor would fill the memory.
     """
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True)
+        # What does not fit may be in a branch that is never taken.
+        typed = inferred(model, strict=not any(map(_has_graph, model.graph.node)))
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0].rpartition("error(s): ")[2]
         raise ModelError(f"the model's shapes do not fit together: {first}") from error
     shapes = {}
-    graph = inferred.graph
+    graph = typed.graph
     for value in [*graph.input, *graph.value_info, *graph.output]:
         kind = value.type.tensor_type
         dims = kind.shape.dim
@@ -92,8 +94,12 @@ def _shape_of(node: onnx.NodeProto, shape: tuple[int, ...]) -> Array:
     return np.array(shape[a.get("start", 0) : a.get("end", len(shape))], np.int64)
 
 
+def _has_graph(node: onnx.NodeProto) -> bool:
+    return any(a.HasField("g") for a in node.attribute)
+
+
 def _foldable(node: onnx.NodeProto, known: set[str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    if node.op_type in _UNFOLDED or any(a.HasField("g") for a in node.attribute):
+    if node.op_type in _UNFOLDED or _has_graph(node):
         return False
     if not all(t in known for t in node.input if t):
         return False

@@ -1,11 +1,14 @@
 """Functions: those of the model itself, and operators that the standard defines by one."""
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
 import onnx
 import onnx.inliner
 
+from onnxexplain.graph import weightless
+from onnxexplain.graph.inference import inferred
 from onnxexplain.graph.node import read_nodes, reads
 from onnxexplain.graph.spelled import spelled
 
@@ -35,9 +38,7 @@ def expand(model: onnx.ModelProto, role_of: Role, newest: int) -> tuple[onnx.Mod
         found = _expandable(model, role_of, newest, version)
         if not found:
             break
-        model = onnx.inliner.inline_selected_functions(
-            _typed(model), sorted(found), exclude=False, inline_schema_functions=True
-        )
+        model = weightless.apply(functools.partial(_inlined, sorted(found)), model)
         del model.graph.value_info[:]
         for node, read in zip(model.graph.node, read_nodes(model.graph), strict=True):
             node.name = read.name
@@ -45,9 +46,15 @@ def expand(model: onnx.ModelProto, role_of: Role, newest: int) -> tuple[onnx.Mod
     return model, list(dict.fromkeys(expanded))
 
 
+def _inlined(found: list[tuple[str, str]], model: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.inliner.inline_selected_functions(
+        _typed(model), found, exclude=False, inline_schema_functions=True
+    )
+
+
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the type of every tensor written: a definition may depend on it."""
-    typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    typed = inferred(model)
     named = {v.name for v in typed.graph.value_info}
     typed.graph.value_info.extend(
         onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)

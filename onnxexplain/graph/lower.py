@@ -7,7 +7,7 @@ out in standard ones or expanded by their definition, inference form taken (drop
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -18,7 +18,7 @@ from onnxexplain.graph.folding import Array, Run
 from onnxexplain.graph.measured import measure
 from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.opset import raise_opset, within
-from onnxexplain.graph.spelled import spell
+from onnxexplain.graph.spelled import dequantise, spell
 
 MOST_ROUNDS = 64
 """So often what is spelled out may need to be spelled out itself: loops inside loops."""
@@ -99,8 +99,10 @@ def _lower(
     model, raised = raise_opset(model)
     changed += raised
     inference_form.without_training(model)
+    inference_form.scalar_ranges(model)
     inference_form.spell_defaults(model)
-    model, shapes, more, reasons = _spelled(model, run, dtype, newest, role_of)
+    parts: dict[str, str] = {}
+    model, shapes, more, reasons = _spelled(model, run, dtype, newest, role_of, parts)
     changed += more
     inference_form.resolve_auto_pad(model, shapes)
     runs = True
@@ -112,7 +114,7 @@ def _lower(
     constants = {t.name: array(t) for t in model.graph.initializer}
     shapes |= {name: value.shape for name, value in constants.items()}
     floats = float_tensors(model)
-    nodes = read_nodes(model.graph)
+    nodes = tuple(replace(n, part_of=parts.get(n.outputs[0], "")) for n in read_nodes(model.graph))
     return Lowered(model, nodes, constants, shapes, floats, tuple(changed), reasons, runs)
 
 
@@ -122,19 +124,23 @@ def _spelled(
     dtype: str,
     newest: tuple[int, int] | None,
     role_of: functions.Role | None,
+    parts: dict[str, str],
 ) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]], list[str], dict[str, str]]:
     """Fold, spell out and expand until nothing is left to do; each may make room for the others."""
     changed: list[str] = []
     latest = newest[0] if newest else onnx.defs.onnx_opset_version()
     for _ in range(MOST_ROUNDS):
         model, shapes = folding.fold(model, measure(model, folding.infer(model), run), run)
-        done, reasons = spell(model, shapes)
+        done, reasons = spell(model, shapes, parts=parts)
         expanded: list[str] = []
         if role_of is not None:
             model, expanded = functions.expand(model, role_of, latest)
-            retype(model, dtype)  # a definition may compute in a type of its own
+        retype(model, dtype)  # a definition may compute in a type of its own
+        if not done and not expanded:
+            done = dequantise(model, shapes, dtype)
         if not done and not expanded:
             return model, shapes, list(dict.fromkeys(changed)), reasons
         changed += [f"{op_type} spelled out" for op_type in done] + expanded
+        inference_form.without_training(model)
         inference_form.spell_defaults(model)
     raise ModelError(f"more than {MOST_ROUNDS} operators stand inside one another; refused")

@@ -13,6 +13,9 @@ from onnxexplain.graph.folding import MOST_ELEMENTS, Run, infer
 
 Array = np.ndarray[Any, Any]
 
+_UNTOLD = {"MaxUnpool"}
+"""Operators whose shape the standard's inference does not tell, though a constant says it."""
+
 
 def measure(
     model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], run: Run
@@ -41,7 +44,7 @@ def _next(
     model: onnx.ModelProto, shapes: Mapping[str, Any], held: set[str], tried: set[str]
 ) -> onnx.NodeProto | None:
     for node in model.graph.node:
-        foreign = not onnx.defs.has(node.op_type, node.domain)
+        foreign = not onnx.defs.has(node.op_type, node.domain) or node.op_type in _UNTOLD
         ready = all(t in shapes or t in held for t in node.input if t)
         told = all(t in shapes for t in node.output if t)
         if foreign and ready and not told and node.name not in tried:

@@ -34,6 +34,8 @@ class Node:
     attributes: dict[str, Any] = field(default_factory=dict)
     captured: tuple[str, ...] = ()
     """What the graphs inside it (the branches of an If) read of the tensors around it."""
+    part_of: str = ""
+    """In a lowered model: the user's tensor that it helps to make, step by step, with others."""
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -1,32 +1,89 @@
 """The opset: raised where it is older than the rules, stamped down where the runtime is older."""
 
 import onnx
-from onnx import version_converter
+from onnx import TensorProto, helper, version_converter
 
 from onnxexplain.errors import ModelError
-from onnxexplain.graph.node import read_nodes
+from onnxexplain.graph import old_scan, weightless
+from onnxexplain.graph.node import array, read_nodes
+from onnxexplain.graph.spelled.quantised import quantised
 
 OPSET = 18
 """The oldest opset whose operators the rules and the appended nodes are written for."""
 
+NARROW_OPSET = 21
+"""The same for models quantised to four or sixteen bits, which the standard has from here on, and
+for quantised models in float64, which it has from 19 on."""
+
+_NARROW = frozenset(
+    {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT16, TensorProto.UINT16}
+)
+
 
 def raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """Raise the default domain to the opset the rules are written for, where it is older."""
-    entry = next((o for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
-    if entry is None:
-        entry = model.opset_import.add(domain="", version=OPSET)
-    if entry.version >= OPSET:
+    stamps = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    lowest = NARROW_OPSET if _narrow(model.graph) or _quantised_wide(model.graph) else OPSET
+    old = max((o.version for o in stamps), default=lowest)
+    others = [o for o in model.opset_import if o.domain not in ("", "ai.onnx")]
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("", old), *others])  # said once
+    if old >= lowest:
         return model, []
-    old = entry.version
     try:
-        model = version_converter.convert_version(model, OPSET)
+        # Nodes of other domains are left as they are.
+        model = weightless.apply(lambda m: version_converter.convert_version(m, lowest), model)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"the model's opset {old} cannot be raised to {OPSET} ({reason}); "
+            f"the model's opset {old} cannot be raised to {lowest} ({reason}); "
             "export it again with a newer opset"
         ) from error
-    return model, [f"opset {old} raised to {OPSET}"]
+    del model.graph.value_info[:]  # types as the old opset has them
+    for value in model.graph.output:  # shapes as the converter's own inference has them
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    if old < 9:
+        old_scan.by_sample(model)
+    if old < 11:
+        _resize_as_before(model.graph)
+    return model, [f"opset {old} raised to {lowest}"]
+
+
+def _resize_as_before(graph: onnx.GraphProto) -> None:
+    """Say what Upsample, and Resize before opset 11, meant: the converter leaves it to defaults.
+
+    New position ``i`` was read at ``i / scale``, rounded down, or up where the tensor shrinks.
+    """
+    held = {t.name: t for t in graph.initializer}
+    held |= {node.output[0]: node.attribute[0].t for node in graph.node if _holds(node)}
+    for node in graph.node:
+        if node.op_type == "Resize":
+            scales = array(held[node.input[2]]) if node.input[2] in held else ()
+            shrinks = any(scale < 1 for scale in scales)
+            said = {
+                "coordinate_transformation_mode": "asymmetric",
+                "nearest_mode": "ceil" if shrinks else "floor",
+            }
+            node.attribute.extend(helper.make_attribute(k, v) for k, v in said.items())
+
+
+def _holds(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Constant" and bool(node.attribute) and node.attribute[0].HasField("t")
+
+
+def _narrow(graph: onnx.GraphProto) -> bool:
+    """Whether the zero points of a graph, or of one inside it, are of four or sixteen bits."""
+    if any(t.data_type in _NARROW for t in graph.initializer):
+        return True
+    given = [a for node in graph.node for a in node.attribute]
+    return any(a.t.data_type in _NARROW or (a.HasField("g") and _narrow(a.g)) for a in given)
+
+
+def _quantised_wide(graph: onnx.GraphProto) -> bool:
+    """Whether a quantised graph computes in float64."""
+    wide = any(v.type.tensor_type.elem_type == TensorProto.DOUBLE for v in graph.input)
+    return wide and any(quantised(n.domain, n.op_type) for n in graph.node)
 
 
 def within(proto: onnx.ModelProto, newest: tuple[int, int]) -> onnx.ModelProto:

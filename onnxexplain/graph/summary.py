@@ -5,6 +5,7 @@ import math
 
 import onnx
 
+from onnxexplain.graph.inference import inferred
 from onnxexplain.graph.node import Node
 from onnxexplain.graph.receptive_field import receptive_fields
 
@@ -42,7 +43,7 @@ def static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that inference finds; a free dimension counts as 1."""
     # A table without shapes is still a table.
     with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError):
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        proto = inferred(proto)
     values = [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]
     shapes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
     for value in values:

@@ -9,6 +9,8 @@ from typing import Any
 
 from onnxexplain.methods import (
     cam,
+    cnn_fixations,
+    crm,
     grad_cam,
     gradient,
     guided_backprop,
@@ -16,13 +18,16 @@ from onnxexplain.methods import (
     input_x_gradient,
     score_propagation,
 )
-from onnxexplain.methods._method import Found, Method, Way, make, method, methods
+from onnxexplain.methods._method import Found, Head, Method, Way, make, method, methods, on_cpu
 
 __all__ = [
     "Found",
+    "Head",
     "Method",
     "Way",
     "cam",
+    "cnn_fixations",
+    "crm",
     "grad_cam",
     "gradient",
     "guided_backprop",
@@ -31,6 +36,7 @@ __all__ = [
     "make",
     "method",
     "methods",
+    "on_cpu",
     "score_propagation",
 ]
 

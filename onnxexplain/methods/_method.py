@@ -2,14 +2,23 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
 
 from onnxexplain.errors import MethodError, nearest
 from onnxexplain.graph import Node
 from onnxexplain.reverse import Choose, Step, reverse
 from onnxexplain.tensor import Namespace, Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def on_cpu(value: Tensor) -> Array:
+    """Return an array of any library as NumPy's."""
+    return np.asarray(value.get() if hasattr(value, "get") else value)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,10 @@ class Way:
     seed: Tensor
     layer: str | None = None
     channels_last: frozenset[str] = frozenset()
+    layers: tuple[str, ...] = ()
+    """Every layer looked at, input side first; ``layer`` alone unless all were asked for."""
+    head: "Head | None" = None
+    """Runs the part of the model behind the layer again; set for a method that says ``heads``."""
 
     def channel_sum(self, tensor: str, g: Tensor, v: Tensor) -> Tensor:
         """Sum of ``g * v`` over a tensor's channels: [N,1,...], wherever the channels were."""
@@ -72,6 +85,19 @@ class Way:
         return Step.at(self.xp, node, self.values, self.moving)
 
 
+class Head(Protocol):
+    """The part of a model behind a layer, run on other values of it."""
+
+    def __call__(
+        self, count: int, rows: Callable[[Array], tuple[Array, Array]]
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield pieces of ``0 .. count - 1`` and the model's output for each.
+
+        ``rows`` is asked for such a piece: it returns the layer's values [R,...] and which sample
+        [R] each one is of; the rest of the model keeps that sample's values.
+        """
+
+
 @dataclass(frozen=True)
 class Found:
     """What a method gives: attributions by tensor, and what arrived at every tensor."""
@@ -96,6 +122,10 @@ class Method:
     """Whether it looks at a layer: a CAM does, and what is made with one."""
     compiles: ClassVar[bool] = True
     """Whether it can be written as ONNX nodes; what looks at values while it runs cannot."""
+    heads: ClassVar[bool] = False
+    """Whether it looks at nothing before its layer, and runs what is behind it again."""
+    everywhere: ClassVar[bool] = False
+    """Whether it can look at all layers in one go (``layer="all"``)."""
 
     def __call__(self, way: Way) -> Found:
         """Explain by what the way back brings."""
@@ -114,6 +144,8 @@ def method(
     cam: bool = False,
     layered: bool = False,
     compiles: bool = True,
+    heads: bool = False,
+    everywhere: bool = False,
 ) -> Callable[[type], type]:
     """Register the decorated frozen dataclass as a method under ``name``."""
 
@@ -121,6 +153,7 @@ def method(
         cls.name, cls.summary, cls.reference = name, summary, reference  # type: ignore[attr-defined]
         cls.shares, cls.cam = shares, cam  # type: ignore[attr-defined]
         cls.layered, cls.compiles = cam or layered, compiles  # type: ignore[attr-defined]
+        cls.heads, cls.everywhere = heads, everywhere  # type: ignore[attr-defined]
         _METHODS[name] = cls
         return cls
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from onnxexplain.methods._method import Way
+from onnxexplain.ops import none
 from onnxexplain.reverse import Step
 from onnxexplain.tensor import Tensor
 
@@ -14,13 +15,23 @@ _CHAINED = frozenset({"activation", "normalisation"})
 
 
 def constants(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the total [N] that each node's offset added, under the node's first output."""
+    """Yield the total [N] that each node's offset added, under the node's first output.
+
+    Nodes that make one tensor of the user's step by step are told as one, under that tensor.
+    """
+    told = set()
     for node in way.nodes:
         tensor = node.outputs[0]
-        if arrived.keys().isdisjoint(node.outputs):
+        if arrived.keys().isdisjoint(node.outputs) or node.part_of in told:
+            continue
+        if node.part_of:
+            told.add(node.part_of)
+            yield node.part_of, _written_out(way, arrived, node.part_of)
             continue
         step = way.step(node)
-        if step.operator.offset is None:
+        # An offset is that of the first output: where a score comes from others too, the total is.
+        several = any(t in arrived for t in node.outputs[1:])
+        if step.operator.offset is None or (several and step.operator.offset is not none):
             yield tensor, _missing(way, step, tuple(arrived.get(t) for t in node.outputs))
         elif tensor not in arrived:
             continue
@@ -38,6 +49,29 @@ def _missing(way: Way, step: Step, arrived: tuple[Tensor | None, ...]) -> Tensor
     for share, x, moves in zip(given, step.inputs, step.varies, strict=True):
         if share is not None and moves:
             total = total - way.dot(share, x)
+    return total
+
+
+def _written_out(way: Way, arrived: dict[str, Tensor], whole: str) -> Tensor:
+    """The total of an operator written out step by step: between its steps everything cancels.
+
+    What is left is what arrives at it from behind, less what it hands on to what is before it.
+    """
+    steps = [node for node in way.nodes if node.part_of == whole]
+    made = {t for node in steps for t in node.outputs}
+    behind = {t for node in way.nodes if node.part_of != whole for t in node.inputs} | {way.output}
+    total = 0.0
+    for node in steps:
+        arriving = tuple(arrived.get(t) for t in node.outputs)
+        for tensor, g in zip(node.outputs, arriving, strict=True):
+            if g is not None and tensor in behind:
+                total = total + way.dot(g, way.values[tensor])
+        edge = [t in way.moving and (t not in made or t in behind) for t in node.inputs]
+        if any(edge) and any(g is not None for g in arriving):
+            given = way.step(node).back(arriving if len(arriving) > 1 else arriving[0])
+            for tensor, share, leaves in zip(node.inputs, given, edge, strict=True):
+                if leaves and share is not None:
+                    total = total - way.dot(share, way.values[tensor])
     return total
 
 
@@ -74,11 +108,13 @@ def blocks(way: Way) -> tuple[str, ...]:
             readers.setdefault(tensor, []).append(node)
     ends = []
     for node in way.nodes:
-        if way.step(node).operator.role != "linear":
+        if node.part_of or way.step(node).operator.role != "linear":
             continue
         end = node.outputs[0]
         while len(following := readers.get(end, [])) == 1:
             step = way.step(following[0])
+            if step.node.part_of:
+                break
             moving = [t for t, moves in zip(step.node.inputs, step.varies, strict=True) if moves]
             if not (step.operator.role in _CHAINED or _shifts(step, moving)):
                 break

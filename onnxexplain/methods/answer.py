@@ -40,6 +40,8 @@ def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Te
                 yield f"total/{name}", way.dot(arrived[name], way.values[name])
             for name, total in account.constants(way, arrived):
                 yield f"constants/{name}", total
+    if not arrived:  # nothing was sent back: no layer has a share in it
+        return
     if request.spread:
         yield from _spread(way, arrived)
     for name in request.layers:

@@ -38,12 +38,16 @@ def scores(model: Model, output: str | None) -> str:
         raise ModelError(
             f"{model.source}: no output of the model is a float; name one with output="
         )
-    name = end = floats[0]
-    while (node := makers.get(name)) is not None and node.op_type in _PLUMBING:
-        name = node.inputs[0]
-    if node is not None and node.op_type in _ENDS:
-        return node.inputs[0]
-    return end
+    end = ending(model, floats[0])
+    return floats[0] if end is None else end.inputs[0]
+
+
+def ending(model: Model, tensor: str) -> Node | None:
+    """Return the softmax or sigmoid that made a tensor, through whatever merely carries it."""
+    makers = {t: node for node in model.nodes for t in node.outputs}
+    while (node := makers.get(tensor)) is not None and node.op_type in _PLUMBING:
+        tensor = node.inputs[0]
+    return node if node is not None and node.op_type in _ENDS else None
 
 
 def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
@@ -73,7 +77,7 @@ def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
 
 def _lowered_away(node: Node, functions: set[str]) -> bool:
     """Whether lowering may replace a node by what has a way back."""
-    if node.op_type in ("Dropout", "Constant") or spelled(node.domain, node.op_type):
+    if node.op_type in ("Dropout", "Constant", "Upsample") or spelled(node.domain, node.op_type):
         return True
     return defined(node.domain, node.op_type, functions)
 

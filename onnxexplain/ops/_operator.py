@@ -1,5 +1,6 @@
 """What is known of an operator: its role, its way back, its offset; and where it is looked up."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ Back = Callable[..., tuple[Tensor | None, ...]]
 """``back(xp, g, y, *inputs, **attributes)``: the derivative at each input, or None.
 
 With several outputs ``g`` and ``y`` are tuples, and an output nothing arrived at holds None.
+One with a parameter ``varies`` is told by it, per input, whether anything is asked for there.
 """
 Offset = Callable[..., Tensor | None]
 """``offset(xp, y, *inputs, varies, **attributes)``: ``y - sum(J_i x_i)`` over the inputs that vary.
@@ -40,6 +42,11 @@ class Operator:
     bias: int | None = None
     fixed: tuple[int, ...] = ()
     """Inputs that must be constant: there is no way back into them."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the way back wants to know which inputs vary: some derivatives are dear."""
+        return "varies" in inspect.signature(self.back).parameters
 
 
 _OPERATORS: dict[tuple[str, str], Operator] = {}

@@ -146,7 +146,9 @@ def _softmax_offset(xp, y, x, *, varies, axis=-1):
 
 @operator("Softmax", role="softmax", offset=_softmax_offset)
 def softmax(xp, g, y, x, *, axis=-1):
-    return (y * (g - xp.sum(g * y, axis=axis, keepdims=True)),)
+    # Of a row in which everything is masked y is NaN; where nothing arrives, nothing goes back.
+    mean = xp.sum(xp.scale(g, y), axis=axis, keepdims=True)
+    return (xp.scale(g - mean, y),)
 
 
 def _log_softmax_offset(xp, y, x, *, varies, axis=-1):
@@ -155,4 +157,4 @@ def _log_softmax_offset(xp, y, x, *, varies, axis=-1):
 
 @operator("LogSoftmax", role="softmax", offset=_log_softmax_offset)
 def log_softmax(xp, g, y, x, *, axis=-1):
-    return (g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True),)
+    return (g - xp.scale(xp.sum(g, axis=axis, keepdims=True), xp.exp(y)),)

@@ -108,27 +108,6 @@ def concat(xp, g, y, *parts, axis):
     return xp.split_like(g, parts, axis)
 
 
-# ----- Padded -----
-
-
-def _pad_axes(xp, x, axes):
-    return list(range(x.ndim)) if axes is None else [a % x.ndim for a in xp.integers(axes)]
-
-
-def _pad_offset(xp, y, x, pads, value=None, axes=None, *, varies, mode="constant"):
-    if value is None:
-        return None
-    return y - xp.pad(x, xp.integers(pads), _pad_axes(xp, x, axes))
-
-
-@operator("Pad", role="routing", offset=_pad_offset, fixed=(1, 2, 3))
-def pad(xp, g, y, x, pads, value=None, axes=None, *, mode="constant"):
-    if mode != "constant":
-        raise NotImplementedError(f"mode `{mode}`")
-    where = _pad_axes(xp, x, axes)
-    return (xp.unpad_like(g, x, xp.integers(pads), where), None, None, None)
-
-
 # ----- No derivative: what they give is a constant to what follows -----
 
 

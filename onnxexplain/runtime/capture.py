@@ -22,24 +22,39 @@ def tapped(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
 
 
 def capture(
-    proto: onnx.ModelProto, feeds: Mapping[str, Array], tensors: Sequence[str], device: Device
+    proto: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    tensors: Sequence[str],
+    device: Device,
+    held: "dict[tuple[str, ...], Session] | None" = None,
 ) -> dict[str, Any]:
     """Run a model and return the named tensors, as NumPy arrays, or CuPy arrays on CUDA.
 
     Where an optimisation swallows a tensor, the model is run once more with all of them off.
+    ``held`` keeps the session for the next call: the last one, since each holds the weights.
     """
     given = {name: feeds[name] for name in tensors if name in feeds}
     wanted = [name for name in tensors if name not in feeds]
     if not wanted:
         return given
-    model = tapped(proto, wanted)
-    try:
-        session = Session(model, device)
-    except ModelError:
-        session = Session(model, device, plain=True)
+    key = (*device.providers, *wanted)
+    session = None if held is None else held.get(key)
+    if session is None:
+        session = _tapping(proto, wanted, device)
+    if held is not None:
+        held.clear()
+        held[key] = session
     if device.kind == "cuda":
         return on_gpu(given) | dict(zip(wanted, _to_cupy(session, feeds, wanted), strict=True))
     return given | dict(zip(wanted, session.run(feeds, wanted), strict=True))
+
+
+def _tapping(proto: onnx.ModelProto, wanted: Sequence[str], device: Device) -> Session:
+    model = tapped(proto, wanted)
+    try:
+        return Session(model, device)
+    except ModelError:
+        return Session(model, device, plain=True)
 
 
 def cupy() -> Any:

@@ -13,6 +13,9 @@ from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
 from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
 from onnxexplain.errors import ModelError, OnnxExplainError
+from onnxexplain.graph.spelled.quantised import dequantised
+from onnxexplain.runtime.reference_spatial import SPATIAL
+from onnxexplain.runtime.reference_norms import NORMS
 from onnxexplain.tensor import Arrays, Window
 from onnxexplain.tensor.array_windows import window_counts
 
@@ -141,7 +144,15 @@ class Mean(OpRun):
         return (sum(terms[1:], terms[0]) / len(terms),)
 
 
-NEW_OPS = [Conv, MaxPool, AveragePool, Pad, Erf, Gelu, Mean]
+class DequantizeLinear(OpRun):
+    """What numbers stand for; ONNX's own knows no opset before 19, and goes through float32."""
+
+    def _run(self, x, scale, zero=None, axis=None, block_size=None, output_dtype=None):  # type: ignore[no-untyped-def]
+        axis = 1 if axis is None else axis
+        return (dequantised(x, scale, zero, axis, block_size or 0, scale.dtype),)
+
+
+NEW_OPS: list[Any] = [Conv, MaxPool, AveragePool, Pad, Erf, Gelu, Mean, DequantizeLinear, *SPATIAL, *NORMS]
 
 
 def evaluate(

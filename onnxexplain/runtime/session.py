@@ -12,6 +12,10 @@ from onnxexplain.errors import DeviceError, InputError, ModelError
 
 Array = np.ndarray[Any, Any]
 
+MANY_NODES = 4096
+"""In a longer graph (512 steps of a recurrence) the plan of which memory to use again costs more
+than it saves: its making is quadratic in the nodes."""
+
 
 def onnxruntime() -> Any:
     """Return the onnxruntime module, or say how to get one."""
@@ -93,6 +97,8 @@ class Session:
             options.log_severity_level = 4
             if device.threads:
                 options.intra_op_num_threads = device.threads
+            if isinstance(proto, onnx.ModelProto) and len(proto.graph.node) > MANY_NODES:
+                options.enable_mem_reuse = options.enable_mem_pattern = False
         if plain and device.options is None:
             options = ort.SessionOptions()
             options.log_severity_level = 4

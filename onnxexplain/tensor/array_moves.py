@@ -169,6 +169,9 @@ class ArrayMoves:
     def integers(self, x: Tensor) -> list[int]:
         return [int(v) for v in self.module.reshape(x, (-1,))]
 
+    def floats(self, x: Tensor) -> list[float]:
+        return [float(v) for v in self.module.reshape(x, (-1,))]
+
 
 def _along(rank: int, axis: int, cut: slice) -> tuple[slice, ...]:
     cuts = [slice(None)] * rank

@@ -253,6 +253,11 @@ class Tape(TapeMoves):
             raise NotImplementedError("axes or pads computed from the input")
         return [int(v) for v in x.value.ravel()]
 
+    def floats(self, x: Symbol) -> list[float]:
+        if x.value is None:
+            raise NotImplementedError("sizes or regions computed from the input")
+        return [float(v) for v in x.value.ravel()]
+
     # ----- windows -----
 
     def conv(

@@ -43,7 +43,7 @@ def per_channel(value: Array | None, like: Symbol) -> Array | None:
         return None
     full = value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
     others = [n for axis, n in enumerate(full.shape) if axis != 1]
-    if math.prod(others) != 1:
+    if math.prod(others) != 1 or full.shape[1] not in (1, like.shape[1]):
         return None
     return np.broadcast_to(full.reshape(-1), (like.shape[1],)).astype(like.dtype)
 

@@ -181,6 +181,9 @@ class Namespace(Protocol):
     def integers(self, x: Tensor) -> list[int]:
         """The values of a constant tensor of integers: axes, pads, shapes."""
 
+    def floats(self, x: Tensor) -> list[float]:
+        """The values of a constant tensor of floats: the scales of a resize."""
+
     # ----- windows -----
     def conv(
         self, x: Tensor, w: Tensor, b: Tensor | None, window: Window, group: int = 1

@@ -11,7 +11,7 @@ import pytest
 from tests.builders import net
 from tests.conftest import CHECKOUT
 
-COMMANDS = ("explain", "inspect", "methods", "demo", "dr-network")
+COMMANDS = ("explain", "inspect", "methods", "prototype", "demo", "dr-network")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,6 +1,31 @@
 """Operators spelled out in standard ones, one family per file; importing registers them all."""
 
-from onnxexplain.graph.spelled import microsoft, standard
+from onnxexplain.graph.spelled import (
+    attention,
+    control,
+    microsoft,
+    quantised,
+    recurrent,
+    sequences,
+    standard,
+    stateful,
+)
 from onnxexplain.graph.spelled._spelling import Scope, Spelling, spell, spelled, spelling
+from onnxexplain.graph.spelled.quantised import dequantise
 
-__all__ = ["Scope", "Spelling", "microsoft", "spell", "spelled", "spelling", "standard"]
+__all__ = [
+    "Scope",
+    "Spelling",
+    "attention",
+    "control",
+    "dequantise",
+    "microsoft",
+    "quantised",
+    "recurrent",
+    "sequences",
+    "spell",
+    "spelled",
+    "spelling",
+    "standard",
+    "stateful",
+]
