@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxexplain.graph import Lowered
+from onnxexplain.graph import Lowered, weightless
 from onnxexplain.tensor import Symbol, Tape
 
 PREFIX = "onnxexplain/"
@@ -24,6 +24,7 @@ class Compiled:
     """A model that explains itself, and the output that holds each result of each class."""
 
     proto: onnx.ModelProto
+    """Its large weights are only named: they lie among the constants of the lowered model."""
     outputs: dict[tuple[int, str], str]
     shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
@@ -164,8 +165,7 @@ def _append(
     kept: list[str],
 ) -> onnx.ModelProto:
     """Return the model with the tape's nodes behind its own, and what was asked for as outputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(lowered.proto)
+    proto = weightless.lying_outside(lowered.proto)
     graph = proto.graph
     graph.node.extend(_needed(tape.nodes, set(made)))
     graph.initializer.extend(tape.initializers.values())

@@ -106,7 +106,8 @@ def session(
                 raise ModelError(
                     f"{where}: the shapes of a node's tensors do not fit ({error})"
                 ) from error
-            running = Session(graph.proto, question.device)
+            weights = prepared.lowered.constants
+            running = Session(graph.proto, question.device, weights=weights)
             while len(prepared.sessions) >= SESSIONS:
                 prepared.sessions.pop(next(iter(prepared.sessions)))
             prepared.sessions[key] = graph, running

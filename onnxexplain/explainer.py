@@ -12,18 +12,27 @@ import onnx
 from onnxexplain import engines, graph, plugins
 from onnxexplain import ensemble as ensembles
 from onnxexplain import feeds as given
-from onnxexplain.errors import InputError, MethodError, ModelError, nearest
+from onnxexplain.errors import (
+    InputError,
+    MethodError,
+    ModelError,
+    UnsupportedOperator,
+    nearest,
+)
 from onnxexplain.explanation import Explanation
 from onnxexplain.graph import Model
 from onnxexplain.methods import Method, make, way
 from onnxexplain.methods.answer import Request
 from onnxexplain.methods.layers import EVERY
 from onnxexplain.ops import role_of
-from onnxexplain.prepared import Prepared, Question, agree, prepare
+from onnxexplain.prepared import Prepared, Question, agree, decide, prepare
 from onnxexplain.results import Results
-from onnxexplain.runtime import Device
+from onnxexplain.runtime import Device, Session
 
 Array = np.ndarray[Any, Any]
+
+MOST_PREPARED = 64
+"""So many shapes, and ways that data took, are kept ready; the oldest goes first."""
 
 
 class Explainer:
@@ -152,6 +161,7 @@ class Explainer:
         self._layers = layers
         self._prepared: dict[Any, Prepared] = {}
         self._batchable: dict[Any, bool] = {}
+        self._rows: dict[Any, int | None] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -202,7 +212,7 @@ class Explainer:
         self, feeds: dict[str, Array], target: Any, targets: Any, request: Request
     ) -> Results:
         """Run the method on checked feeds; samples that cannot run together run one by one."""
-        n = given.batch(self.model, feeds)
+        n = self.samples(feeds)
         if n > 1 and not self.together(feeds):
             singles = []
             for i in range(n):
@@ -226,17 +236,27 @@ class Explainer:
         return results
 
     def prepare(self, feeds: Mapping[str, Array]) -> Prepared:
-        """Return the model made ready for the shapes at hand; done once per shape."""
-        key = tuple((name, value.shape) for name, value in feeds.items())
+        """Return the model made ready for the shapes at hand; done once per shape.
+
+        Where the data decide which way it takes, once for every way.
+        """
+        sizes = {name: value.shape for name, value in feeds.items()}
+        decided: dict[str, int] = {}
         with self._lock:
-            if key not in self._prepared:
-                sizes = {name: value.shape for name, value in feeds.items()}
-                self._prepared[key] = prepare(self.question, sizes)
-            return self._prepared[key]
+            while True:
+                key = (*sizes.items(), *decided.items())
+                if key not in self._prepared:
+                    while len(self._prepared) >= MOST_PREPARED:
+                        self._prepared.pop(next(iter(self._prepared)))
+                    self._prepared[key] = prepare(self.question, sizes, decided)
+                prepared = self._prepared[key]
+                if not prepared.decides:
+                    return prepared
+                decided |= decide(self.question, prepared, dict(feeds))
 
     def prepare_one(self, feeds: Mapping[str, Array]) -> Prepared:
         """Return the model made ready for one sample of these feeds."""
-        return self.prepare(given.sample(self.model, feeds, 0, given.batch(self.model, feeds)))
+        return self.prepare(given.sample(self.model, feeds, 0, self.samples(feeds)))
 
     def tensors(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
         """Return the float tensors of the user's own graph on the way, input side first."""
@@ -260,6 +280,37 @@ class Explainer:
 
     # ----- samples together -----
 
+    def samples(self, feeds: Mapping[str, Array]) -> int:
+        """Return how many samples there are: one where axis 0 of the input counts something else.
+
+        It counts the steps of a sequence, say, if the scores are as many whatever its length.
+
+        Raises
+        ------
+        InputError
+            if it does, and there are several samples along another axis.
+        """
+        n = given.batch(self.model, feeds)
+        cut = given.per_sample(self.model)
+        key = tuple((name, value.shape[1:]) for name, value in feeds.items())
+        if n > 1 and key not in self._rows:
+            try:
+                one, two = (
+                    self.prepare({t: v[:k] if t in cut and v.ndim else v for t, v in feeds.items()})
+                    for k in (1, 2)
+                )
+                shapes = [p.lowered.shapes.get(self.question.output, ()) for p in (one, two)]
+                self._rows[key] = shapes[0][0] if shapes[0] and shapes[0] == shapes[1] else None
+            except (ModelError, InputError, UnsupportedOperator):
+                self._rows[key] = None  # the inside of the model is made for one number
+        rows = self._rows[key] if n > 1 else None
+        if rows is not None and rows > 1:
+            raise InputError(
+                f"axis 0 of `{next(iter(cut))}` does not count samples, and there are {rows} of "
+                "them along another axis; explain one at a time"
+            )
+        return n if rows is None else 1
+
     def together(self, feeds: dict[str, Array]) -> bool:
         """Whether samples may share a run.
 
@@ -280,6 +331,7 @@ class Explainer:
             try:
                 pair = self.prepare(two)
                 kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
+                kept = kept and not pair.decided  # each sample may go another way
                 self._batchable[key] = kept and self._same_apart(pair, two)
             except (ModelError, InputError):  # the inside of the model is made for one sample
                 self._batchable[key] = False
@@ -289,10 +341,13 @@ class Explainer:
         cpu, output = Device.named("cpu"), self.question.output
         together = self.question.forward(pair.lowered, two, [output], cpu)[output]
         alone = []
+        held: dict[tuple[str, ...], Session] = {}
         for i in range(2):
             one = given.sample(self.model, two, i, 2)
             lowered = self.prepare(one).lowered
-            alone.append(self.question.forward(lowered, one, [output], cpu)[output])
+            if any(lowered.shapes[t][:1] != (1,) for t in pair.moving):
+                return False  # axis 0 is something else that there are two of, by chance
+            alone.append(self.question.forward(lowered, one, [output], cpu, held)[output])
         apart = np.concatenate(alone)
         largest = float(np.abs(apart).max())
         return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * largest))

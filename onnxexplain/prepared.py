@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from onnxexplain.compiler import Compiled
-from onnxexplain.errors import ModelError
-from onnxexplain.graph import Lowered, Model, Node, channels_last, lower
+from onnxexplain.errors import InputError, ModelError
+from onnxexplain.graph import Lowered, Model, Node, channels_last, lower, waiting, watched
 from onnxexplain.methods import Method, Way, layers, way
 from onnxexplain.methods.account import blocks
 from onnxexplain.ops import role_of
@@ -67,7 +67,7 @@ class Question:
             }
         if self.dtype == "float64" or not lowered.runs:
             return evaluate(lowered.proto, feeds, tensors)
-        return capture(lowered.proto, feeds, tensors, device, held)
+        return capture(lowered.proto, feeds, tensors, device, held, lowered.constants)
 
 
 @dataclass
@@ -91,6 +91,10 @@ class Prepared:
     difference: float | None = None
     """How far the lowered model was from the user's file; None where nothing was compared."""
     checked: bool = False
+    decides: dict[str, str] = field(default_factory=dict)
+    """By node, the tensor that tells what the data decides, where the way hangs on that."""
+    decided: bool = False
+    """Whether it is the way that some data took: for other data it may be another one."""
 
     def way(self, values: Any, xp: Any, output: str, seed: Any) -> Way:
         """Return the way back over the given values."""
@@ -108,16 +112,25 @@ class Prepared:
         )
 
 
-def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
-    """Lower the model for inputs of the given sizes and find the way through it."""
+def prepare(
+    question: Question, sizes: dict[str, tuple[int, ...]], decided: Mapping[str, int]
+) -> Prepared:
+    """Lower the model for inputs of the given sizes and find the way through it.
+
+    Where it takes a branch, or as many steps, as its data say, the way is found only once these
+    are ``decided``: until then the result has tensors in ``decides``, and no way.
+    """
     model = question.model
-    lowered = lowered_for(model, sizes, question.dtype, question.device.options)
+    lowered = lowered_for(model, sizes, question.dtype, question.device.options, decided)
+    if open_nodes := waiting(lowered, question.output):
+        lowered, decides = watched(lowered, open_nodes)
+        return Prepared(lowered, (), frozenset(), (), None, decides=decides)
     path = way.find(lowered, model, question.output, question.wrt)
     layer, every = None, question.layer == layers.EVERY
     if question.method.layered:
         asked = None if every else question.layer
         layer = way.cam_layer(lowered, path, asked, question.output)
-    prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer)
+    prepared = Prepared(lowered, path.nodes, path.moving, path.wrt, layer, decided=bool(decided))
     prepared.channels_last = channels_last(lowered.nodes, lowered.shapes, model.inputs)
     names = dict.fromkeys(lowered.shapes)  # the graph alone is asked: no value is looked at
     prepared.blocks = blocks(prepared.way(names, None, question.output, None))
@@ -130,21 +143,34 @@ def prepare(question: Question, sizes: dict[str, tuple[int, ...]]) -> Prepared:
     return prepared
 
 
+def decide(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, int]:
+    """Ask the data which branches are taken, and how many steps there are."""
+    tensors = list(dict.fromkeys(prepared.decides.values()))
+    cpu, held = Device.named("cpu"), prepared.captures
+    found = question.forward(prepared.lowered, feeds, tensors, cpu, held)
+    told = {name: np.asarray(found[tensor]) for name, tensor in prepared.decides.items()}
+    return {n: bool(v.all()) if v.dtype == bool else v.size for n, v in told.items()}
+
+
 def lowered_for(
-    model: Model, sizes: dict[str, tuple[int, ...]], dtype: str, options: Any = None
+    model: Model,
+    sizes: dict[str, tuple[int, ...]],
+    dtype: str,
+    options: Any = None,
+    decided: Mapping[str, int] | None = None,
 ) -> Lowered:
     """Lower the model to what the runtime has kernels for, where that can be done.
 
     ``options`` are the caller's own ``SessionOptions``.
     """
     run = functools.partial(run_once, options=options)
-    lowered = lower(model.proto, sizes, run, dtype, newest(), role_of)
+    lowered = lower(model.proto, sizes, run, dtype, newest(), role_of, decided)
     if not lowered.runs or not any(_young(n.domain, n.op_type) for n in lowered.nodes):
         return lowered
     if _loads(lowered, options):
         return lowered
     # Known by name only: what the standard defines by older operators is explained through those.
-    spread = lower(model.proto, sizes, run, dtype, newest(), _settled_role)
+    spread = lower(model.proto, sizes, run, dtype, newest(), _settled_role, decided)
     return spread if _loads(spread, options) else replace(lowered, runs=False)
 
 
@@ -159,7 +185,8 @@ def _settled_role(domain: str, op_type: str) -> str:
 
 def _loads(lowered: Lowered, options: Any) -> bool:
     try:
-        Session(lowered.proto, Device.named("cpu", options=options), plain=True)
+        cpu = Device.named("cpu", options=options)
+        Session(lowered.proto, cpu, plain=True, weights=lowered.constants)
     except ModelError:
         return False
     return True
@@ -183,7 +210,7 @@ def agree(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> No
     try:
         found = run_once(model.proto, inputs, names, question.device.options)
         answers = dict(zip(names, found, strict=True))
-    except ModelError:  # nothing here runs the file as it is: nothing to compare with
+    except (ModelError, InputError):  # nothing here runs the file as it is: nothing to compare
         return
     theirs = {n: v for n, v in answers.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
     ours = question.forward(prepared.lowered, feeds, list(theirs), Device.named("cpu"))

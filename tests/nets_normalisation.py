@@ -39,7 +39,7 @@ def normalising():
         ),
         "unit-length": convolutional("n = LpNormalization<axis=1>(h)  a = Relu(n)"),
         "unit-sum": convolutional("n = LpNormalization<axis=2, p=1>(h)  a = Relu(n)"),
-        "lrn": convolutional("n = LRN<size=4, alpha=0.5, bias=1.5>(h)  a = Relu(n)"),
+        "lrn": convolutional("n = LRN<size=5, alpha=0.5, bias=1.5>(h)  a = Relu(n)"),
         "masked-softmax": convolutional(
             "m = Add(h, k)  s = Softmax(m)  a = Mul(s, h)",
             k=np.where(np.arange(64).reshape(8, 8) % 3, 0, -np.inf).astype(np.float32),
@@ -62,6 +62,10 @@ def reducing():
         ),
         "cumsum": convolutional(
             "s = CumSum<exclusive=1, reverse=1>(h, axis)  a = Relu(s)", axis=2
+        ),
+        "cumprod": convolutional("s = CumProd(h, axis)  a = Tanh(s)", opset=26, axis=-1),
+        "cumprod-before": convolutional(
+            "s = CumProd<exclusive=1, reverse=1>(h, axis)  a = Tanh(s)", opset=26, axis=1
         ),
     }
 

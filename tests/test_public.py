@@ -69,6 +69,8 @@ def test_methods():
         "receptive_field": "true",
         "prior": "gauss",
         "ties": "first",
+        "product": "share",
+        "norm": "exact",
     }
     assert records["gradient"]["options"] == {"part": "signed"}
     for record in records.values():

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from batches import Batches
-from dataset import CELL, TEST, VALIDATION, masks, shards
+from dataset import CELL, LONE, SHARD, VALIDATION, shards
 from kappa import kappa
-from network import FIELDS, GRADES, Network, normalise, save
+from network import FIELDS, GRADES, Network, load, normalise, save
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -29,8 +29,9 @@ from train import Training
 RATE = 5e-4
 CROP = 256
 WIDER = 5
-STEPS = 20  # between two looks at the validation retinas
-GOOD_KAPPA = 0.96
+CROPS, WHOLE = 10, 5  # in one step
+STEPS = 30  # between two looks at the validation retinas
+REGRADING = 1 / 6
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 States = list[tuple[Tensor, Tensor | None]]
@@ -39,24 +40,17 @@ States = list[tuple[Tensor, Tensor | None]]
 class Framed(Batches):
     """Batches of pixels and masks: retinas or crops of them, of every grade equally often."""
 
-    def refresh(self) -> None:
-        """Notice shards painted in the meantime, and their masks."""
-        super().refresh()
-        self.masks = masks(self.folder, range(VALIDATION))
-
     def frames(self, count: int, crop: int | None) -> Batch:
-        """Return images, their grades, the widened masks of all lesions, and lesions by cell.
+        """Return images, their grades, the widened masks of what makes them, lesions by cell.
 
         Most crops are chosen about a lesion, where there is one.
         """
         images, shown, named = [], [], []
         grades = (np.arange(count) + self.rng.integers(GRADES)) % GRADES
         for grade in grades:
-            shard = self.rng.integers(len(self.shards))
-            i = grade + GRADES * self.rng.integers(len(self.shards[shard][0]) // GRADES)
-            image = self.shards[shard][0][i]
-            cells = self.shards[shard][1][i].transpose(1, 2, 0)
-            mask = np.unpackbits(self.masks[shard][i], axis=1).astype(bool)
+            shard, i = self.pick(grade)
+            image, mask = shard.images[i], shard.mask(i)
+            cells = shard.lesions[i].transpose(1, 2, 0)
             if crop:
                 at = self.rng.integers(image.shape[0], size=2)
                 if mask.any() and self.rng.random() < 0.8:
@@ -71,7 +65,6 @@ class Framed(Batches):
             shown.append(widened(mask))
             named.append(cells)
         x = self.shake(normalise(np.stack(images)))
-        x += 0.03 * torch.randn_like(x)
         cells = torch.from_numpy(np.stack(named)).permute(0, 3, 1, 2).float()
         return x, torch.from_numpy(grades), torch.from_numpy(np.stack(shown))[:, None], cells
 
@@ -153,20 +146,19 @@ def astray(given: Tensor, mask: Tensor) -> Tensor:
     return torch.where(ill, torch.log(whole / inside), torch.log1p(whole / usual)).mean()
 
 
-def look(network: Network, folder: Path, count: int) -> tuple[float, np.ndarray]:
-    """Return kappa on validation retinas, and by grade the density in the lesions.
+def look(network: Network, folder: Path, first: int, count: int) -> tuple[float, np.ndarray]:
+    """Return kappa on validation retinas from a seed on, and by grade the density in the lesions.
 
     The density is that of positive input * gradient, a geometric mean over retinas.
     """
-    painted = shards(folder, range(VALIDATION, TEST))[0][0]
-    hidden = masks(folder, range(VALIDATION, TEST))[0]
+    (shard,) = shards(folder, range(first, first + SHARD))
     confusion = np.zeros((GRADES, GRADES), int)
     found: list[list[float]] = [[] for _ in range(GRADES)]
     for i in range(count):
-        x = normalise(np.array(painted[i])[None]).requires_grad_()
+        x = normalise(np.array(shard.images[i])[None]).requires_grad_()
         scores = network(x)
         confusion[i % GRADES, int(scores.argmax())] += 1
-        mask = widened(np.unpackbits(hidden[i], axis=1).astype(bool))
+        mask = widened(shard.mask(i))
         if mask.any():
             (slope,) = torch.autograd.grad(scores.max(), x)
             rise = (x * slope).sum(1).detach()[0].clamp(min=0).numpy()
@@ -175,10 +167,33 @@ def look(network: Network, folder: Path, count: int) -> tuple[float, np.ndarray]
     return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
 
 
-def focus(folder: Path, weights: Path, out: Path, minutes: float, strength: float) -> None:
-    """Go on from the state beside ``weights``; every step sees crops and whole retinas."""
-    training = Training(weights)
-    training.resume()
+def regrade(training: Training, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Return the loss of grading with the layers up to rf125 as they are, which costs a third."""
+    x, grades, _ = batch
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            features = training.network.lesions(x)
+        scores = training.network.grade(training.network.rest(features)).float()
+    return functional.cross_entropy(scores, grades, label_smoothing=0.02)
+
+
+def step(training: Training, source: Framed, strength: float) -> tuple[float, float]:
+    """Collect the gradients of a batch of crops and one of whole retinas; return what is astray."""
+    gone = []
+    for crop, count in ((CROP, CROPS), (None, WHOLE)):
+        batch = source.frames(count, crop)
+        loss, off = learn(training, batch, strength, whole=crop is None)
+        loss.backward()
+        gone.append(off)
+    return gone[0], gone[1]
+
+
+def focus(training: Training, folder: Path, out: Path, minutes: float, strength: float) -> None:
+    """Go on from trained weights; every step sees crops and whole retinas.
+
+    The first sixth of the time only regrades, which is where lone eyes change most.
+    """
     network = training.network.eval()
     parameters = [*network.parameters(), *training.namer.parameters()]
     optimiser = torch.optim.Adam(parameters, RATE)
@@ -186,34 +201,40 @@ def focus(folder: Path, weights: Path, out: Path, minutes: float, strength: floa
     spent, best, steps = 0.0, 0.0, 0
     while spent < minutes:
         began, log = time.process_time(), []
+        source.refresh()
+        regrading = spent < minutes * REGRADING
         for _ in range(STEPS):
             now = spent + (time.process_time() - began) / 60
             rate = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * min(1, now / minutes)) ** 2)
             optimiser.param_groups[0]["lr"] = rate
             optimiser.zero_grad()
-            gone = []
-            for crop, count in ((CROP, 10), (None, 5)):
-                batch = source.frames(count, crop)
-                loss, off = learn(training, batch, strength, whole=crop is None)
+            if regrading:
+                loss = regrade(training, source.draw())
                 loss.backward()
-                gone.append(off)
+                log.append((float(loss.detach()), 0.0))
+            else:
+                log.append(step(training, source, strength))
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             optimiser.step()
-            log.append(gone)
         steps += STEPS
-        agreement, dense = look(network, folder, 40)
+        (usual, dense), (lone, sole) = (
+            look(network, folder, first, count)
+            for first, count in ((VALIDATION, 25), (VALIDATION + LONE, 60))
+        )
         spent += (time.process_time() - began) / 60
         facts = {
             "minutes": round(spent, 1),
             "steps": steps,
             "astray_crops": round(float(np.mean(log, 0)[0]), 3),
             "astray_whole": round(float(np.mean(log, 0)[1]), 3),
-            "kappa": round(agreement, 4),
-            **{f"density_{grade}": round(float(d), 2) for grade, d in enumerate(dense, 1)},
+            "kappa": round(usual, 4),
+            "kappa_lone": round(lone, 4),
+            "density": dense.round(2).tolist(),
+            "density_lone": sole.round(2).tolist(),
         }
         print(json.dumps(facts), flush=True)
-        # A grade's density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
-        worth = float(np.minimum(dense, 30).mean()) if agreement >= GOOD_KAPPA else 0.0
+        # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
+        worth = float(np.minimum([*dense, *sole], 30).mean()) + 50 * min(usual, lone)
         if worth > best:
             best = worth
             save(network, out)
@@ -227,13 +248,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
     parser.add_argument("weights", type=Path, help="what train.py wrote")
     parser.add_argument("out", type=Path, help="the new weights")
+    parser.add_argument("--start", type=Path, help="weights to go on from in place of those")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--strength", type=float, default=1.5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    focus(options.folder, options.weights, options.out, options.minutes, options.strength)
+    training = Training(options.weights)
+    training.resume()
+    if options.start:
+        training.network.load_state_dict(load(options.start).state_dict())
+    focus(training, options.folder, options.out, options.minutes, options.strength)
 
 
 if __name__ == "__main__":

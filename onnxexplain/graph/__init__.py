@@ -8,6 +8,7 @@ from onnxexplain.graph.node import Node
 from onnxexplain.graph.opset import within
 from onnxexplain.graph.receptive_field import ReceptiveField, receptive_fields
 from onnxexplain.graph.spelled import spelled
+from onnxexplain.graph.undecided import waiting, watched
 
 __all__ = [
     "Lowered",
@@ -21,5 +22,7 @@ __all__ = [
     "lower",
     "receptive_fields",
     "spelled",
+    "waiting",
+    "watched",
     "within",
 ]

@@ -25,6 +25,8 @@ def retype(model: onnx.ModelProto, dtype: str) -> bool:
     to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     others = _FLOATS - {to}
     narrow = _narrowed(model.graph) if to != TensorProto.FLOAT else set()
+    if to != TensorProto.FLOAT:
+        _widened(model.graph, to)
     found = [
         _retype_value(v, to, others) for v in [*model.graph.input, *model.graph.output]
     ] + _retype_graph(model.graph, to, others, narrow)
@@ -57,6 +59,23 @@ def _narrowed(graph: onnx.GraphProto) -> set[str]:
     return narrow
 
 
+def _widened(graph: onnx.GraphProto, to: int) -> None:
+    """Cast the step that DynamicQuantizeLinear finds, which is float32 whatever its input is."""
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type != "DynamicQuantizeLinear" or node.output[1].endswith("/float32"):
+            continue
+        name = node.output[1]
+        node.output[1] = f"{name}/float32"
+        made = onnx.helper.make_node("Cast", [node.output[1]], [name], f"{name}/widened", to=to)
+        nodes.append(made)
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    if len(copies) > len(graph.node):
+        del graph.node[:]
+        graph.node.extend(copies)
+
+
 def _float32_only(node: onnx.NodeProto) -> list[int]:
     """Return the inputs of a node that are float32 whatever the others are."""
     if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
@@ -84,6 +103,8 @@ def _retype_graph(
     for node in graph.node:
         if not narrow.isdisjoint(node.output):
             continue
+        if node.op_type in _SAID_IN and to != TensorProto.FLOAT:
+            _say_type(node, _SAID_IN[node.op_type], to)
         if node.op_type == "Constant" and _said(node) in ("value_float", "value_floats"):
             found.append(_spell_value(node, to))
         for a in node.attribute:
@@ -93,10 +114,19 @@ def _retype_graph(
                 said = (*a.g.input, *a.g.output, *a.g.value_info)
                 found += [_retype_value(v, to, others) for v in said]
                 found += _retype_graph(a.g, to, others)
-            elif a.name in ("to", "dtype") and a.i in others:
+            elif a.name in ("to", "dtype", "stash_type") and a.i in others:
                 a.i = to
                 found.append(True)
     return found
+
+
+_SAID_IN = {"LayerNormalization": "stash_type", "SequenceEmpty": "dtype"}
+"""Where a node says in which type it gives what it gives; float32 where it says nothing."""
+
+
+def _say_type(node: onnx.NodeProto, attribute: str, to: int) -> None:
+    if not any(a.name == attribute for a in node.attribute):
+        node.attribute.append(onnx.helper.make_attribute(attribute, to))
 
 
 def _spell_value(node: onnx.NodeProto, to: int) -> bool:

@@ -9,6 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxexplain.errors import ModelError
+from onnxexplain.graph import weightless
 from onnxexplain.graph.inference import inferred
 from onnxexplain.graph.node import reads
 
@@ -131,9 +132,7 @@ def _with_constants(
     model.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in values.items() if name in read
     )
-    held = [t for t in model.graph.initializer if t.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(held)
+    weightless.drop_unread(model)
     return model
 
 
@@ -141,12 +140,11 @@ def _part(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], values: dict[str, Array], wanted: list[str]
 ) -> onnx.ModelProto:
     """Return a model of the constant nodes alone."""
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
+    part = weightless.without(model, {t.name for t in model.graph.initializer})
     read = {t for node in nodes for t in node.input}
     graph = part.graph
-    kept = [t for t in graph.initializer if t.name in read]
-    for field in (graph.node, graph.input, graph.output, graph.initializer, graph.value_info):
+    kept = [t for t in model.graph.initializer if t.name in read]
+    for field in (graph.node, graph.input, graph.output, graph.value_info):
         del field[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)

@@ -3,6 +3,8 @@
 import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
 
+from onnxexplain.graph import weightless
+
 _LIKE_THEIR_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
 """Operators that ONNX tells neither type nor shape of: what they give is like what they take."""
 
@@ -10,11 +12,14 @@ _LIKE_THEIR_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
 def inferred(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
     """Return the model with the type and shape of every tensor that they can be told of.
 
+    Large weights are inputs of what is returned.
+
     Raises
     ------
     onnx.shape_inference.InferenceError
         if ``strict`` and shapes do not fit together.
     """
+    model = weightless.standing_by(model)
     odd = [n for n in model.graph.node if n.op_type in _LIKE_THEIR_INPUT and not n.domain]
     if not odd:
         return _inferred(model, strict)

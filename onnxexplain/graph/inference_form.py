@@ -23,10 +23,19 @@ def fix_sizes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> N
         del shape.dim[:]
         for size in sizes[value.name]:
             shape.dim.add().dim_value = size
-    for value in model.graph.output:
+    _forget_sizes(model.graph)
+
+
+def _forget_sizes(graph: onnx.GraphProto, *, outputs: bool = True) -> None:
+    """Leave it to inference how large is what a graph makes, and what branches inside it make."""
+    for value in graph.output if outputs else ():
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
-    del model.graph.value_info[:]
+    del graph.value_info[:]
+    for node in graph.node:
+        for a in node.attribute:
+            if a.HasField("g"):  # what a loop collects in no step is as large as it says
+                _forget_sizes(a.g, outputs=node.op_type == "If")
 
 
 def without_training(model: onnx.ModelProto) -> None:
@@ -87,7 +96,7 @@ def resolve_auto_pad(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...
         transposed = node.op_type == "ConvTranspose"
         if mode == "NOTSET" and not (transposed and _says(node, "output_shape")):
             _write(node, auto_pad=None)
-        elif node.input[0] in shapes:
+        elif node.input[0] in known:
             said = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             sizes = known[node.input[0]][2:]
             kernel = said.get("kernel_shape") or known[node.input[1]][2:]

@@ -18,7 +18,7 @@ from onnxexplain.graph.folding import Array, Run
 from onnxexplain.graph.measured import measure
 from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.opset import raise_opset, within
-from onnxexplain.graph.spelled import dequantise, spell
+from onnxexplain.graph.spelled import Ledger, dequantise, spell
 
 MOST_ROUNDS = 64
 """So often what is spelled out may need to be spelled out itself: loops inside loops."""
@@ -39,6 +39,8 @@ class Lowered:
     """By node, why it could not be spelled out."""
     runs: bool = True
     """Whether the runtime knows every operator of it; the reference runs it otherwise."""
+    undecided: tuple[str, ...] = ()
+    """The nodes that wait for the data to say which branch is taken, how many steps there are."""
 
 
 def lower(
@@ -48,6 +50,7 @@ def lower(
     dtype: str = "float32",
     newest: tuple[int, int] | None = None,
     role_of: functions.Role | None = None,
+    decided: Mapping[str, int] | None = None,
 ) -> Lowered:
     """Lower ``proto`` for inputs of the given ``sizes``.
 
@@ -63,6 +66,9 @@ def lower(
         opset and IR version beyond which the runtime loads nothing.
     role_of
         tells the role of an operator, so that those without one are expanded by their definition.
+    decided
+        what the data says of the nodes that were ``undecided`` when it was not asked yet; None where
+        there is no data: then both branches are computed, and loops refused.
 
     Raises
     ------
@@ -70,7 +76,7 @@ def lower(
         if the file is inconsistent, or a constant of it would fill the memory.
     """
     try:
-        return _lower(proto, sizes, run, dtype, newest, role_of)
+        return _lower(proto, sizes, run, dtype, newest, role_of, decided)
     except OnnxExplainError:
         raise
     except (ValueError, TypeError, RuntimeError, LookupError, MemoryError) as error:
@@ -86,6 +92,7 @@ def _lower(
     dtype: str,
     newest: tuple[int, int] | None,
     role_of: functions.Role | None,
+    decided: Mapping[str, int] | None,
 ) -> Lowered:
     model = onnx.ModelProto()
     model.CopyFrom(proto)
@@ -101,8 +108,8 @@ def _lower(
     inference_form.without_training(model)
     inference_form.scalar_ranges(model)
     inference_form.spell_defaults(model)
-    parts: dict[str, str] = {}
-    model, shapes, more, reasons = _spelled(model, run, dtype, newest, role_of, parts)
+    ledger = Ledger(decided=decided)
+    model, shapes, more, reasons = _spelled(model, run, dtype, newest, role_of, ledger)
     changed += more
     inference_form.resolve_auto_pad(model, shapes)
     runs = True
@@ -114,8 +121,12 @@ def _lower(
     constants = {t.name: array(t) for t in model.graph.initializer}
     shapes |= {name: value.shape for name, value in constants.items()}
     floats = float_tensors(model)
-    nodes = tuple(replace(n, part_of=parts.get(n.outputs[0], "")) for n in read_nodes(model.graph))
-    return Lowered(model, nodes, constants, shapes, floats, tuple(changed), reasons, runs)
+    parts, nodes = ledger.parts, read_nodes(model.graph)
+    nodes = tuple(replace(n, part_of=parts.get(n.outputs[0], "")) for n in nodes)
+    undecided = tuple(ledger.undecided)
+    return Lowered(
+        model, nodes, constants, shapes, floats, tuple(changed), reasons, runs, undecided
+    )
 
 
 def _spelled(
@@ -124,14 +135,14 @@ def _spelled(
     dtype: str,
     newest: tuple[int, int] | None,
     role_of: functions.Role | None,
-    parts: dict[str, str],
+    ledger: Ledger,
 ) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]], list[str], dict[str, str]]:
     """Fold, spell out and expand until nothing is left to do; each may make room for the others."""
     changed: list[str] = []
     latest = newest[0] if newest else onnx.defs.onnx_opset_version()
     for _ in range(MOST_ROUNDS):
         model, shapes = folding.fold(model, measure(model, folding.infer(model), run), run)
-        done, reasons = spell(model, shapes, parts=parts)
+        done, reasons = spell(model, shapes, ledger=ledger)
         expanded: list[str] = []
         if role_of is not None:
             model, expanded = functions.expand(model, role_of, latest)

@@ -35,7 +35,7 @@ class Node:
     captured: tuple[str, ...] = ()
     """What the graphs inside it (the branches of an If) read of the tensors around it."""
     part_of: str = ""
-    """In a lowered model: the user's tensor that it helps to make, step by step, with others."""
+    """In a lowered model: the user's tensor that it makes together with others, step by step."""
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Scan of opset 8, which ran sample by sample, as the Scan of today, which knows no samples."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -8,7 +10,37 @@ from onnxexplain.errors import ModelError
 from onnxexplain.graph.inference import inferred
 
 
-def by_sample(model: onnx.ModelProto) -> None:
+def found(
+    model: onnx.ModelProto,
+) -> tuple[list[onnx.NodeProto], list[onnx.ValueInfoProto]]:
+    """Return copies of every Scan, and of the model's inputs.
+
+    ONNX's converter takes an axis off whatever a Scan reads, and forgets what it does not know the
+    shape of.
+
+    Raises
+    ------
+    ModelError
+        if a Scan is told how long each sample is.
+    """
+    scans = []
+    for node in model.graph.node:
+        if node.op_type == "Scan" and node.domain in ("", "ai.onnx"):
+            if node.input[0]:
+                raise ModelError(
+                    f"Scan (node `{node.name}`) is of opset 8 and has `sequence_lens`; "
+                    "export the model again with a newer opset"
+                )
+            scans.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    values = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in model.graph.input]
+    return scans, values
+
+
+def by_sample(
+    model: onnx.ModelProto,
+    scans: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+) -> None:
     """Give every sample its own Scan: axis 0 of what goes in and of what comes out.
 
     Raises
@@ -16,9 +48,13 @@ def by_sample(model: onnx.ModelProto) -> None:
     ModelError
         if the number of samples is not known.
     """
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    before = {tuple(scan.output): scan.input[1:] for scan in scans}
     nodes = []
     for node in model.graph.node:
-        if node.op_type == "Scan" and node.domain in ("", "ai.onnx"):
+        if tuple(node.output) in before:
+            node.input[:] = before[tuple(node.output)]
             nodes += _apart(model.graph, node, _samples(model, node))
         else:
             nodes.append(node)

@@ -30,6 +30,7 @@ def raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     model.opset_import.extend([helper.make_opsetid("", old), *others])  # said once
     if old >= lowest:
         return model, []
+    scans, inputs = old_scan.found(model) if old < 9 else ([], [])
     try:
         # Nodes of other domains are left as they are.
         model = weightless.apply(lambda m: version_converter.convert_version(m, lowest), model)
@@ -43,8 +44,8 @@ def raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     for value in model.graph.output:  # shapes as the converter's own inference has them
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
-    if old < 9:
-        old_scan.by_sample(model)
+    if scans:
+        old_scan.by_sample(model, scans, inputs)
     if old < 11:
         _resize_as_before(model.graph)
     return model, [f"opset {old} raised to {lowest}"]

@@ -1,31 +1,47 @@
-"""A model without its large weights, for passes over the graph that never look at them.
+"""A model without its large weights, for whoever never looks at them.
 
-ONNX's own passes hand the whole model to C++ and back, as bytes: of a model with a hundred
-megabytes of weights that is most of the time.
+ONNX's own passes hand the whole model to C++ and back, as bytes, and so does making a session: of a
+model with a hundred megabytes of weights that is most of the time.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
+from typing import Any
 
+import numpy as np
 import onnx
+from onnx import TensorProto, numpy_helper
+
+from onnxexplain.graph.node import reads
+
+Array = np.ndarray[Any, Any]
 
 LARGE = 1 << 12
 """Axes, pads, shapes and scales, which a pass may read, never hold as many elements."""
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
 
+_PLAIN = frozenset(
+    {
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.DOUBLE,
+        TensorProto.INT8,
+        TensorProto.UINT8,
+        TensorProto.INT32,
+        TensorProto.INT64,
+    }
+)
+"""What NumPy and the runtime hold in the same way."""
+
 
 def apply(change: Pass, model: onnx.ModelProto) -> onnx.ModelProto:
     """Return ``change(model)``, computed with every large weight standing by as an input."""
-    large = [t for t in model.graph.initializer if math.prod(t.dims) > LARGE]
+    large = [t for t in model.graph.initializer if _large(t)]
     if not large:
         return change(model)
     names = {t.name for t in large}
-    light = _without(model, names)
-    light.graph.input.extend(
-        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large
-    )
-    changed = change(light)
+    changed = change(standing_by(model))
     inputs = [v for v in changed.graph.input if v.name not in names]
     del changed.graph.input[:]
     changed.graph.input.extend(inputs)
@@ -33,8 +49,55 @@ def apply(change: Pass, model: onnx.ModelProto) -> onnx.ModelProto:
     return changed
 
 
-def _without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
-    """A copy that leaves the named weights out, without ever copying them."""
+def standing_by(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy in which every large weight is an input; the model itself if it has none."""
+    large = [t for t in model.graph.initializer if _large(t)]
+    if not large:
+        return model
+    light = without(model, {t.name for t in large})
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large
+    )
+    return light
+
+
+def lying_outside(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose large weights are only named, to be handed to the runtime beside it."""
+    names = {t.name for t in model.graph.initializer if _large(t) and t.data_type in _PLAIN}
+    light = without(model, names)
+    for tensor in model.graph.initializer:
+        if tensor.name in names:
+            told = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
+            told.dims.extend(tensor.dims)
+            told.data_location = TensorProto.EXTERNAL
+            told.external_data.add(key="location", value="outside")
+    return light
+
+
+def drop_unread(model: onnx.ModelProto) -> None:
+    """Drop weights that nothing reads: the runtime does so itself, and then cannot take them."""
+    read = {t for node in model.graph.node for t in reads(node)}
+    read |= {v.name for v in model.graph.output}
+    held = model.graph.initializer
+    for i in [i for i, t in enumerate(held) if t.name not in read][::-1]:
+        del held[i]  # what stays is not copied
+
+
+def outside(tensor: onnx.TensorProto) -> bool:
+    """Whether a weight is only named."""
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def whole(light: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
+    """Return a copy in which the weights that lie outside are brought back."""
+    names = {t.name for t in light.graph.initializer if outside(t)}
+    model = without(light, names)
+    model.graph.initializer.extend(numpy_helper.from_array(weights[n], n) for n in names)
+    return model
+
+
+def without(model: onnx.ModelProto, names: Container[str]) -> onnx.ModelProto:
+    """Return a copy that leaves the named weights out, without ever copying them."""
     light = onnx.ModelProto()
     for field, value in model.ListFields():
         if field.name != "graph":
@@ -44,6 +107,10 @@ def _without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
             _set(light.graph, field, value)
     light.graph.initializer.extend(t for t in model.graph.initializer if t.name not in names)
     return light
+
+
+def _large(tensor: onnx.TensorProto) -> bool:
+    return math.prod(tensor.dims) > LARGE
 
 
 def _set(message: "onnx.ModelProto | onnx.GraphProto", field: object, value: object) -> None:

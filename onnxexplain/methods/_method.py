@@ -127,6 +127,10 @@ class Method:
     everywhere: ClassVar[bool] = False
     """Whether it can look at all layers in one go (``layer="all"``)."""
 
+    def reading(self, way: Way) -> Way:
+        """Return the way as this method reads its operators: as they are, unless it says so."""
+        return way
+
     def __call__(self, way: Way) -> Found:
         """Explain by what the way back brings."""
         raise NotImplementedError

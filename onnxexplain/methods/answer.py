@@ -26,6 +26,7 @@ class Request:
 
 def answer(way: Way, method: Method, request: Request) -> Iterator[tuple[str, Tensor]]:
     """Yield every result under its name: ``attribution/<tensor>``, ``constant/<tensor>``, ..."""
+    way = method.reading(way)
     xp = way.xp
     found = method(way)
     arrived = found.arrived

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from onnxexplain.methods import held
 from onnxexplain.methods._method import Found, Method, Way, method
 from onnxexplain.rules import Plan, chain
 
@@ -31,11 +32,25 @@ class ScorePropagation(Method):
         sigma (``gauss``), ``flat``, or its centre alone (``delta``).
     ties
         which of equal elements a max pool hands its score to: the ``first``, or all (``share``).
+    product
+        what a product of two activations does: each factor gets the whole score of the product,
+        and the constant takes one away again (``share``, the general rule); or one factor weighs
+        the other, gets nothing, and no constant is left (``gate``).
+    norm
+        whether a normalisation's mean and deviation change with the input, which leaves almost
+        everything to its constant (``exact``), or count as constants (``detached``).
     """
 
     receptive_field: Literal["true", "nominal"] = "true"
     prior: Literal["gauss", "flat", "delta"] = "gauss"
     ties: Literal["first", "share"] = "first"
+    product: Literal["share", "gate"] = "share"
+    norm: Literal["exact", "detached"] = "exact"
+
+    def reading(self, way: Way) -> Way:
+        """Hold fixed what the options say."""
+        way = held.gated(way) if self.product == "gate" else way
+        return held.detached(way) if self.norm == "detached" else way
 
     def __call__(self, way: Way) -> Found:
         """Multiply the derivative by the activation; the constants are the book-keeping's."""

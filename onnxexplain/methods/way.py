@@ -104,6 +104,7 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
         if a node between has no way back, or has one only into another of its inputs.
     """
     if output not in lowered.shapes:
+        _check_refused(lowered, output)
         raise ModelError(f"{model.source}: the shape of `{output}` cannot be told beforehand")
     if not lowered.shapes[output]:
         raise ModelError(
@@ -133,9 +134,20 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
             f"`{output}` does not depend on {', '.join(sources) or 'any float input'}"
         )
     on_way = frozenset(moving & needed)
-    for node in nodes:
+    for node in reversed(nodes):  # behind what could not be spelled out no shape is known
         _check_node(node, on_way, lowered)
     return Path(tuple(reversed(nodes)), on_way, tuple(sources))
+
+
+def _check_refused(lowered: Lowered, output: str) -> None:
+    """Name what could not be spelled out on the way to an output."""
+    needed, refused = {output}, None
+    for node in reversed(lowered.nodes):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.reads)
+            refused = node if node.name in lowered.reasons else refused
+    if refused is not None:
+        raise UnsupportedOperator(no_way_back(refused, f", {lowered.reasons[refused.name]}"))
 
 
 def _check_node(node: Node, moving: frozenset[str], lowered: Lowered) -> None:

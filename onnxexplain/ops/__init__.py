@@ -6,8 +6,9 @@ from onnxexplain.ops import (
     convolution,
     deformable,
     determinant,
-    elementwise,
     einsum,
+    elementwise,
+    gates,
     indexing,
     linear,
     logic,
@@ -25,6 +26,7 @@ from onnxexplain.ops import (
     spectral,
 )
 from onnxexplain.ops._operator import (
+    HELD,
     Back,
     Offset,
     Operator,
@@ -36,6 +38,7 @@ from onnxexplain.ops._operator import (
 )
 
 __all__ = [
+    "HELD",
     "Back",
     "Offset",
     "Operator",
@@ -44,8 +47,9 @@ __all__ = [
     "convolution",
     "deformable",
     "determinant",
-    "elementwise",
     "einsum",
+    "elementwise",
+    "gates",
     "find",
     "indexing",
     "linear",

@@ -27,6 +27,9 @@ ROLES = frozenset(
     ).split()
 )
 
+HELD = "held"
+"""The domain of standard operators read otherwise: with a part of what varies held fixed."""
+
 
 @dataclass(frozen=True)
 class Operator:

@@ -6,7 +6,7 @@ tensor is linear in it. So ``J x`` is small and the offset ``y - J x`` nearly al
 
 import math
 
-from onnxexplain.ops._operator import operator
+from onnxexplain.ops._operator import HELD, operator
 
 # ----- By constants: statistics that were learnt -----
 
@@ -108,20 +108,24 @@ def _unshaped(xp, g, v, x):
     return xp.sum(_grouped(xp, g, v.shape[0]), axis=[0, 2])
 
 
-def _normalisation(name, view, unshaped, centred=True):
-    """Register a normalisation; ``view`` tells of what it is, ``unshaped`` undoes its shaping."""
+def _normalisation(name, view, unshaped, centred=True, domain=""):
+    """Register a normalisation; ``view`` tells of what it is, ``unshaped`` undoes its shaping.
+
+    Held, its statistics count as constants.
+    """
 
     def offset(xp, y, x, scale, b=None, *, varies, epsilon=1e-5, **said):
         grouped, axes, shaped = view(xp, x, **said)
         n, inverse = _standard(xp, grouped, axes, epsilon, centred)
         wide, held = shaped(scale), y
         if varies[0]:
-            held = held - wide * xp.reshape_like(n * (epsilon * inverse * inverse), x)
+            linear = grouped * inverse if domain else n * (epsilon * inverse * inverse)
+            held = held - wide * xp.reshape_like(linear, x)
         if varies[1]:
             held = held - wide * xp.reshape_like(n, x)
         return held - shaped(b) if b is not None and varies[2] else held
 
-    @operator(name, role="normalisation", offset=offset)
+    @operator(name, role="normalisation", domain=domain, offset=offset)
     def back(xp, g, y, x, scale, b=None, *, varies, epsilon=1e-5, **said):
         g, *statistics = g if isinstance(g, tuple) else (g,)
         grouped, axes, shaped = view(xp, x, **said)
@@ -131,8 +135,12 @@ def _normalisation(name, view, unshaped, centred=True):
         to_x = None
         if varies[0]:
             arrived = xp.reshape_like(g * shaped(scale), grouped)
-            to_x = _standard_back(xp, arrived, n, inverse, axes, centred)
-            to_x = xp.reshape_like(_read(xp, to_x, statistics, n, inverse, axes), x)
+            if domain:
+                to_x = arrived * inverse
+            else:
+                to_x = _standard_back(xp, arrived, n, inverse, axes, centred)
+                to_x = _read(xp, to_x, statistics, n, inverse, axes)
+            to_x = xp.reshape_like(to_x, x)
         return (
             to_x,
             unshaped(xp, g * xp.reshape_like(n, x), scale, x) if varies[1] else None,
@@ -155,10 +163,11 @@ def _broadcast(xp, g, v, x):
     return xp.sum_like(g, v)
 
 
-_normalisation("LayerNormalization", _layer, _broadcast)
-_normalisation("RMSNormalization", _layer, _broadcast, centred=False)
-_normalisation("InstanceNormalization", _instance, _unshaped)
-_normalisation("GroupNormalization", _group, _unshaped)
+for _domain in ("", HELD):
+    _normalisation("LayerNormalization", _layer, _broadcast, domain=_domain)
+    _normalisation("RMSNormalization", _layer, _broadcast, centred=False, domain=_domain)
+    _normalisation("InstanceNormalization", _instance, _unshaped, domain=_domain)
+    _normalisation("GroupNormalization", _group, _unshaped, domain=_domain)
 
 
 # ----- By its own mean and deviation, and nothing else -----
@@ -168,10 +177,10 @@ _APART = 1e-9
 
 
 def _mean_variance(xp, x, axes):
-    """``x`` centred, its deviation, and one over what divides it."""
+    """``x`` centred, its deviation, and one over what divides it (0 where all are equal)."""
     centred = x - xp.mean(x, axis=axes, keepdims=True)
     deviation = xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True))
-    return centred, deviation, 1.0 / (deviation + _APART)
+    return centred, deviation, xp.where(deviation > 0, 1.0 / (deviation + _APART), 0.0)
 
 
 def _mean_variance_offset(xp, y, x, *, varies, axes=(0, 2, 3)):
@@ -188,13 +197,28 @@ def mean_variance_norm(xp, g, y, x, *, axes=(0, 2, 3)):
     return (inverse * (g - xp.mean(g, axis=axes, keepdims=True)) - centred * along,)
 
 
+def _mean_variance_held_offset(xp, y, x, *, varies, axes=(0, 2, 3)):
+    return y - x * _mean_variance(xp, x, list(axes))[2]
+
+
+@operator(
+    "MeanVarianceNormalization",
+    role="normalisation",
+    domain=HELD,
+    offset=_mean_variance_held_offset,
+)
+def mean_variance_held(xp, g, y, x, *, axes=(0, 2, 3)):
+    return (g * _mean_variance(xp, x, list(axes))[2],)
+
+
 # ----- By its own length -----
 
 
-def _length(xp, x, axis, p):
+def _inverse_length(xp, x, axis, p):
     size = xp.abs(x) if p == 1 else x * x
-    total = xp.sum(size, axis=axis, keepdims=True)
-    return total if p == 1 else xp.sqrt(total)
+    length = xp.sum(size, axis=axis, keepdims=True)
+    length = length if p == 1 else xp.sqrt(length)
+    return xp.where(length > 0, 1.0 / xp.where(length > 0, length, 1.0), 0.0)
 
 
 def _all(xp, y, *inputs, varies, **_):
@@ -204,10 +228,14 @@ def _all(xp, y, *inputs, varies, **_):
 
 @operator("LpNormalization", role="normalisation", offset=_all)
 def lp_norm(xp, g, y, x, *, axis=-1, p=2):
-    length = _length(xp, x, axis, p)
-    inverse = xp.where(length > 0, 1.0 / xp.where(length > 0, length, 1.0), 0.0)
     direction = xp.sign(x) if p == 1 else y
-    return (inverse * (g - direction * xp.sum(g * y, axis=axis, keepdims=True)),)
+    along = direction * xp.sum(g * y, axis=axis, keepdims=True)
+    return (_inverse_length(xp, x, axis, p) * (g - along),)
+
+
+@operator("LpNormalization", role="normalisation", domain=HELD)
+def lp_held(xp, g, y, x, *, axis=-1, p=2):
+    return (g * _inverse_length(xp, x, axis, p),)
 
 
 # ----- By the channels around -----
@@ -242,3 +270,8 @@ def lrn(xp, g, y, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     before, after = _reach(size)
     others = _around(xp, g * y / divisor, after, before)
     return (g * xp.pow(divisor, -beta) - (2.0 * alpha * beta / size) * x * others,)
+
+
+@operator("LRN", role="normalisation", domain=HELD)
+def lrn_held(xp, g, y, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
+    return (g * xp.pow(_divisor(xp, x, size=size, alpha=alpha, bias=bias), -beta),)

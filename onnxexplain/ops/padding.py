@@ -8,9 +8,10 @@ def _axes(xp, x, axes):
 
 
 def _offset(xp, y, x, pads, value=None, axes=None, *, varies, mode="constant"):
-    if value is None or mode != "constant" or varies[2]:
+    if mode != "constant" or value is None or varies[0] == varies[2]:
         return None
-    return y - xp.pad(x, xp.integers(pads), _axes(xp, x, axes))
+    inner = xp.pad(x, xp.integers(pads), _axes(xp, x, axes))
+    return y - inner if varies[0] else inner
 
 
 @operator("Pad", role="routing", offset=_offset, fixed=(1, 3))

@@ -29,7 +29,7 @@ def _steps(xp, steps, x, axis, block_size):
 
 def _inside(xp, x, scale, zero, axis, block_size, low, high):
     """Where ``x`` lies on the grid, and is only rounded."""
-    step = _steps(xp, scale, x, axis, block_size)
+    step = _steps(xp, xp.cast_like(scale, x), x, axis, block_size)
     shift = _steps(xp, xp.cast_like(zero, x), x, axis, block_size)
     whole = xp.round(x / step)
     return xp.logical_and(whole >= low - shift, whole <= high - shift)

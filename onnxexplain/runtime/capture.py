@@ -12,26 +12,19 @@ from onnxexplain.runtime.session import Device, Session
 Array = np.ndarray[Any, Any]
 
 
-def tapped(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """Return the model with ``tensors`` as its only outputs."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    return copy
-
-
 def capture(
     proto: onnx.ModelProto,
     feeds: Mapping[str, Array],
     tensors: Sequence[str],
     device: Device,
     held: "dict[tuple[str, ...], Session] | None" = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> dict[str, Any]:
     """Run a model and return the named tensors, as NumPy arrays, or CuPy arrays on CUDA.
 
     Where an optimisation swallows a tensor, the model is run once more with all of them off.
-    ``held`` keeps the session for the next call: the last one, since each holds the weights.
+    ``held`` keeps the session for the next call: the last one, since each may hold the weights in a
+    layout of its own; ``weights`` are the constants of the model, to be read where they lie.
     """
     given = {name: feeds[name] for name in tensors if name in feeds}
     wanted = [name for name in tensors if name not in feeds]
@@ -40,7 +33,7 @@ def capture(
     key = (*device.providers, *wanted)
     session = None if held is None else held.get(key)
     if session is None:
-        session = _tapping(proto, wanted, device)
+        session = _tapping(proto, wanted, device, weights)
     if held is not None:
         held.clear()
         held[key] = session
@@ -49,12 +42,16 @@ def capture(
     return given | dict(zip(wanted, session.run(feeds, wanted), strict=True))
 
 
-def _tapping(proto: onnx.ModelProto, wanted: Sequence[str], device: Device) -> Session:
-    model = tapped(proto, wanted)
+def _tapping(
+    proto: onnx.ModelProto,
+    wanted: Sequence[str],
+    device: Device,
+    weights: Mapping[str, Array] | None,
+) -> Session:
     try:
-        return Session(model, device)
+        return Session(proto, device, outputs=wanted, weights=weights)
     except ModelError:
-        return Session(model, device, plain=True)
+        return Session(proto, device, plain=True, outputs=wanted, weights=weights)
 
 
 def cupy() -> Any:

@@ -14,6 +14,20 @@ def _standard(x: Array, axis: Any, epsilon: float) -> Array:
     return centred / np.sqrt((centred * centred).mean(axis=axis, keepdims=True) + epsilon)
 
 
+class LayerNormalization(OpRun):
+    """In the type of its input; ONNX's own refuses to be told so."""
+
+    def _run(self, x, scale, bias=None, axis=None, epsilon=None, stash_type=None):  # type: ignore[no-untyped-def]
+        axes = tuple(range((-1 if axis is None else axis) % x.ndim, x.ndim))
+        mean = x.mean(axis=axes, keepdims=True)
+        centred = x - mean
+        variance = (centred * centred).mean(axis=axes, keepdims=True)
+        inverse = 1 / np.sqrt(variance + (1e-5 if epsilon is None else epsilon))
+        y = centred * inverse * scale
+        y = y if bias is None else y + bias
+        return tuple(v.astype(x.dtype) for v in (y, mean, inverse))
+
+
 class GroupNormalization(OpRun):
     """By its definition, but in the type of its input; a parameter per channel or per group."""
 
@@ -54,4 +68,4 @@ class LRN(OpRun):
         return ((x / divisor**beta).astype(x.dtype),)
 
 
-NORMS = [GroupNormalization, MeanVarianceNormalization, LpNormalization, LRN]
+NORMS = [LayerNormalization, GroupNormalization, MeanVarianceNormalization, LpNormalization, LRN]

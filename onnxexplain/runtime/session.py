@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 
 from onnxexplain.errors import DeviceError, InputError, ModelError
+from onnxexplain.graph import weightless
+from onnxexplain.graph.node import array
 
 Array = np.ndarray[Any, Any]
 
@@ -88,22 +90,34 @@ class Session:
     """One model, ready to run."""
 
     def __init__(
-        self, proto: onnx.ModelProto | bytes, device: Device, *, plain: bool = False
+        self,
+        proto: onnx.ModelProto,
+        device: Device,
+        *,
+        plain: bool = False,
+        outputs: Sequence[str] | None = None,
+        weights: Mapping[str, Array] | None = None,
     ) -> None:
-        """Load ``proto``; ``plain`` switches every graph optimisation off."""
+        """Load ``proto``; ``plain`` switches every graph optimisation off.
+
+        ``outputs`` stand in place of the model's own. The runtime reads large weights where they
+        lie: in ``weights``, the constants of the model by name, so that sessions share them.
+        """
         ort = onnxruntime()
-        options = device.options or ort.SessionOptions()
-        if device.options is None:
-            options.log_severity_level = 4
-            if device.threads:
-                options.intra_op_num_threads = device.threads
-            if isinstance(proto, onnx.ModelProto) and len(proto.graph.node) > MANY_NODES:
-                options.enable_mem_reuse = options.enable_mem_pattern = False
-        if plain and device.options is None:
-            options = ort.SessionOptions()
-            options.log_severity_level = 4
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        content = proto if isinstance(proto, bytes) else _serialised(proto)
+        light = weightless.lying_outside(proto)
+        if outputs is not None:
+            del light.graph.output[:]
+            light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        weightless.drop_unread(light)
+        self._weights = _outside(light, proto, weights or {})  # the runtime keeps no copy
+        options = device.options
+        if options is None:
+            options = _options(ort, device, plain=plain, many=len(proto.graph.node) > MANY_NODES)
+            values = map(ort.OrtValue.ortvalue_from_numpy, self._weights.values())
+            options.add_external_initializers(list(self._weights), list(values))
+        else:  # the caller's own are left as they are
+            light = weightless.whole(light, self._weights)
+        content = _serialised(light)
         try:
             self._session = ort.InferenceSession(
                 content, options, providers=list(device.providers), enable_fallback=0
@@ -184,6 +198,29 @@ def newest() -> tuple[int, int]:
     while ir > 8 and not loads(18, ir):
         ir -= 1
     return opset, ir
+
+
+def _options(ort: Any, device: Device, *, plain: bool, many: bool) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return options
+    if device.threads:
+        options.intra_op_num_threads = device.threads
+    if many:
+        options.enable_mem_reuse = options.enable_mem_pattern = False
+    return options
+
+
+def _outside(
+    light: onnx.ModelProto, proto: onnx.ModelProto, weights: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the weights that lie outside the light model, as the runtime reads them."""
+    held = {t.name: t for t in proto.graph.initializer}
+    names = [t.name for t in light.graph.initializer if weightless.outside(t)]
+    found = {n: weights[n] if n in weights else array(held[n]) for n in names}
+    return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
 def _serialised(proto: onnx.ModelProto) -> bytes:

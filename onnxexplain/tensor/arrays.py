@@ -65,7 +65,7 @@ class Arrays(ArrayWindows):
     def scale(self, g: Tensor, v: Tensor) -> Tensor:
         if isinstance(v, (int, float)) or bool(self.module.all(self.module.isfinite(v))):
             return g * v
-        return self.module.where(g == 0, self.module.zeros_like(g), g * v)
+        return g * self.module.where(g == 0, self.module.zeros_like(v), v)
 
     def dot(self, g: Tensor, v: Tensor) -> Tensor:
         m = self.module

@@ -5,6 +5,7 @@ A key is a case's name, or the beginning of several.
 
 INTEGERS = "integers: nothing to differentiate"
 NO_FLOAT_OUT = "no float comes out: nothing to explain"
+TRAINING = "an operator of training: it gives no score"
 NO_DERIVATIVE = "a step, an index or a shape: no derivative, all it gives is a constant"
 SKIPPED = {
     "test_dynamicquantizelinear": "the grid that is found counts as given; test_quantised sees that",
@@ -32,9 +33,6 @@ SKIPPED = {
     "test_slice_start_out_of_bounds": "tensors of no elements",
     "test_mod_float_edge_cases": "NaN and infinities, which no score can be explained from",
     "test_reshape_allowzero_reordered": "tensors of no elements",
-    "test_edge_pad": "no way back through this mode yet; test_modes_of_pad sees it named",
-    "test_reflect_pad": "no way back through this mode yet; test_modes_of_pad sees it named",
-    "test_wrap_pad": "no way back through this mode yet; test_modes_of_pad sees it named",
 }
 
 _SHORT = "ONNX Runtime's kernel takes no mask shorter than the keys; test_lowered_attention does"

@@ -54,7 +54,9 @@ def test_architecture(name):
     model = ox.load(with_weights(name))
     (source,) = (n for n, i in model.inputs.items() if len(i.shape) == 4)
     x = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
-    feeds = {n: x if n == source else np.zeros(i.shape, np.float32) for n, i in model.inputs.items()}
+    feeds = {
+        n: x if n == source else np.zeros(i.shape, np.float32) for n, i in model.inputs.items()
+    }
 
     shares = ox.explain(model, feeds, target=3)
     assert abs(shares.residual[0]) < 1e-5

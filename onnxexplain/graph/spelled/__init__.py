@@ -10,10 +10,11 @@ from onnxexplain.graph.spelled import (
     standard,
     stateful,
 )
-from onnxexplain.graph.spelled._spelling import Scope, Spelling, spell, spelled, spelling
+from onnxexplain.graph.spelled._spelling import Ledger, Scope, Spelling, spell, spelled, spelling
 from onnxexplain.graph.spelled.quantised import dequantise
 
 __all__ = [
+    "Ledger",
     "Scope",
     "Spelling",
     "attention",

@@ -19,6 +19,21 @@ MOST_NODES = 100_000
 
 
 @dataclass
+class Ledger:
+    """What is kept from one round of spelling out to the next."""
+
+    parts: dict[str, str] = field(default_factory=dict)
+    """By tensor, where nodes are accounted for as one: the output of the user's node they make."""
+    decided: Mapping[str, int] | None = None
+    """By node, what the data says: whether a condition holds, how many steps a loop takes.
+
+    None where there is no data to ask.
+    """
+    undecided: list[str] = field(default_factory=list)
+    """The nodes that wait for the data to say so."""
+
+
+@dataclass
 class Scope:
     """What a spelling may look at, and where it writes the nodes that stand for its own."""
 
@@ -30,6 +45,7 @@ class Scope:
     taken: set[str]
     """Every name of the graph."""
     opset: int
+    ledger: Ledger = field(default_factory=Ledger)
     room: int = MOST_NODES
     """How many more nodes the model may have."""
     floats: Callable[[], Collection[str]] = frozenset
@@ -42,8 +58,8 @@ class Scope:
     constants: list[onnx.TensorProto] = field(default_factory=list)
     reason: str = ""
     """Why it cannot be spelled out."""
-    stepwise: bool = False
-    """Whether it becomes so many nodes, step after step, that they are accounted for as one."""
+    as_one: bool = False
+    """Whether what its nodes add is told as one, under its own first output: steps, branches."""
     _counts: dict[str, int] = field(default_factory=dict)
     _constants: dict[Any, str] = field(default_factory=dict)
 
@@ -110,6 +126,16 @@ class Scope:
             f"which takes {many:,} nodes written out step by step, {MOST_NODES:,} being the most"
         )
 
+    def ask(self, reason: str) -> int | None:
+        """Return what the data decides here; None, with a reason, where it is not known (yet)."""
+        decided = self.ledger.decided
+        if decided is not None and self.node.name in decided:
+            return decided[self.node.name]
+        self.refuse(reason)
+        if decided is not None:
+            self.ledger.undecided.append(self.node.name)
+        return None
+
     def refuse(self, reason: str) -> bool:
         """Say why this node cannot be spelled out; what a spelling returns then."""
         self.reason = reason
@@ -145,14 +171,14 @@ def spell(
     model: onnx.ModelProto,
     shapes: Mapping[str, tuple[int, ...]],
     skip: Collection[str] = (),
-    parts: dict[str, str] | None = None,
+    ledger: Ledger | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Spell out, in place, every node that can be by now.
 
     Returns what was spelled out (operator types, once each), and by node name why others cannot be.
-    ``parts`` is filled with every tensor made stepwise, and the user's tensor that it is a part of.
     """
-    parts = {} if parts is None else parts
+    ledger = Ledger() if ledger is None else ledger
+    ledger.undecided.clear()
     graph = model.graph
     held = {t.name: t for t in graph.initializer}
     taken = _names(graph)
@@ -164,7 +190,9 @@ def spell(
     optionals: dict[str, str] = {}
     for proto, node in zip(list(graph.node), read_nodes(graph), strict=True):
         own = _SPELLINGS.get((node.domain, node.op_type))
-        scope = Scope(node, proto, shapes, held, taken, opset, room, floats, sequences, optionals)
+        scope = Scope(
+            node, proto, shapes, held, taken, opset, ledger, room, floats, sequences, optionals
+        )
         if own is None or node.name in skip or not own(scope):
             nodes.append(proto)
             if scope.reason:
@@ -173,8 +201,8 @@ def spell(
         nodes += scope.nodes
         room -= len(scope.nodes)
         first = next((t for t in node.outputs if t), "")
-        if whole := parts.get(first, first if scope.stepwise else ""):
-            parts.update((t, whole) for made in scope.nodes for t in made.output)
+        if whole := ledger.parts.get(first, first if scope.as_one else ""):
+            ledger.parts.update((t, whole) for made in scope.nodes for t in made.output)
         graph.initializer.extend(scope.constants)
         done.append(node.op_type)
     nodes = _read(nodes, graph, sequences.keys() | optionals.keys())

@@ -109,7 +109,7 @@ def unroll(scope: Scope, defaults: Sequence[str], states: int, step: Step) -> bo
     found = activations(scope, said.get("activations", [*defaults] * len(backwards)))
     if found is None:
         return False
-    scope.stepwise = True
+    scope.as_one = True
     flat, ends, walks = _by_step(layer), _Ends.of(layer), []
     for at, reverse in enumerate(backwards):
         to, inflow = _direction(layer, at, flat, found[at * many : (at + 1) * many])

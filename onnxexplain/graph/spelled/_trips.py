@@ -22,8 +22,7 @@ def trips(scope: Scope, body: onnx.GraphProto) -> int | None:
     limit = scope.value(most) if most else None
     first = scope.value(condition) if condition else np.array(True)
     if first is None or (most and limit is None):
-        scope.refuse(BY_DATA)
-        return None
+        return scope.ask(BY_DATA)
     if not first.all() or (limit is not None and limit.max() <= 0):
         return 0
     return _while(scope, body, states, None if limit is None else int(limit.max()))
@@ -41,8 +40,7 @@ def _while(
     given |= {t: _outer(scope, t, nodes) for t in needed - made - {index, *after}}
     values = {t: value for t, value in given.items() if t in needed}
     if any(value is None for value in values.values()):
-        scope.refuse(BY_DATA)
-        return None
+        return scope.ask(BY_DATA)
     evaluator = ReferenceEvaluator(_part(scope, body, nodes, [index, *values], after))
     carried = [t for t in after if t in needed]
     steps = 0

@@ -12,21 +12,30 @@ from onnxexplain.graph.spelled._trips import trips
 # ----- If -----
 
 
+BY_DATA = "whose condition depends on the data"
+
+
 @spelling("If")
 def if_(scope: Scope) -> bool:
-    """The branch that is taken; where the data decides, both, and element by element the taken."""
+    """The branch that is taken; both, where only the data decides and there is none to ask."""
     (condition,), outputs = scope.node.inputs, scope.node.outputs
+    scope.as_one = True
     known = scope.value(condition)
-    if known is not None:
-        taken = scope.node.attributes["then_branch" if known.all() else "else_branch"]
+    holds = scope.ask(BY_DATA) if known is None else known.all()
+    if holds is not None:
+        taken = scope.node.attributes["then_branch" if holds else "else_branch"]
         Body.of(scope, taken).write({}, outputs)
         return True
+    return scope.ledger.decided is None and _joined(scope)
+
+
+def _joined(scope: Scope) -> bool:
+    """Both branches, and of each element the one that is taken."""
+    (condition,), outputs = scope.node.inputs, scope.node.outputs
     if not any(scope.is_float(t) for t in outputs if t):
         return False  # nothing flows back through it
     if any(scope.shape(t) is None for t in outputs if t):
-        return scope.refuse(
-            "whose condition depends on the data and whose branches differ in shape"
-        )
+        return scope.refuse(f"{BY_DATA} and whose branches differ in shape")
     if scope.shape(condition) != ():
         condition = scope.write("Reshape", condition, scope.constant(np.zeros(0, np.int64)))
     branches = (scope.node.attributes[n] for n in ("then_branch", "else_branch"))
@@ -51,7 +60,7 @@ def loop(scope: Scope) -> bool:
     body = Body.of(scope, graph, [index, condition, *before])
     if not scope.roomy(steps * len(body.nodes)):
         return False
-    scope.stepwise = True
+    scope.as_one = True
     axes = len(graph.input[0].type.tensor_type.shape.dim)
     going, many = scope.constant(np.array(True)), len(states)
     last, stacked = _padded(scope.node.outputs, len(graph.output) - 1), []
@@ -102,7 +111,7 @@ def scan(scope: Scope) -> bool:
     body = Body.of(scope, graph, names)
     if not scope.roomy(steps * (len(body.nodes) + len(scanned))):
         return False
-    scope.stepwise = True
+    scope.as_one = True
     slices = [_slices(scope, x, axis, steps) for x, axis in zip(scanned, axes, strict=True)]
     slices = _turned(slices, said.get("scan_input_directions"))
     last, stacked = _padded(scope.node.outputs, len(graph.output)), []

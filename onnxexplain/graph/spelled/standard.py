@@ -28,6 +28,20 @@ def compress(scope: Scope) -> bool:
     return True
 
 
+@spelling("PRelu")
+def prelu(scope: Scope) -> bool:
+    """One slope per channel as it was written before opset 7: without axes for the positions."""
+    x, slope = scope.node.inputs
+    shape, held = scope.shape(x), scope.value(slope)
+    if shape is None or held is None or held.ndim != 1 or held.size == 1 or len(shape) < 3:
+        return False
+    if shape[-1] == held.size or shape[1] != held.size:
+        return False
+    column = scope.constant(held.reshape((-1, *(1,) * (len(shape) - 2))))
+    scope.write("PRelu", x, column, to=scope.node.outputs[0])
+    return True
+
+
 @spelling("OneHot")
 def one_hot(scope: Scope) -> bool:
     """A depth given as a float, which shape inference does not read, as the integer it is."""

@@ -12,9 +12,7 @@ from onnxexplain.graph.spelled.quantised.step import MICROSOFT, Step, handler
 def _of_two(op_type: str) -> None:
     @handler(f"QLinear{op_type}", MICROSOFT)
     def write(step: Step) -> bool:
-        left, right = step.real(*step.node.inputs[:3]), step.real(*step.node.inputs[3:6])
-        _keep(step, step.write(op_type, left, right), 6)
-        return True
+        return step.onto(step.write(op_type, step.real_at(0), step.real_at(3)), 6)
 
 
 for _name in ("Add", "Mul"):
@@ -26,7 +24,7 @@ def _of_one(op_type: str) -> None:
     def write(step: Step) -> bool:
         said = dict(step.node.attributes)
         last = said.pop("channels_last", 0)
-        x = step.real(*step.node.inputs[:3])
+        x = step.real_at(0)
         if not last:
             y = step.write(op_type, x, **said)
         else:
@@ -34,8 +32,7 @@ def _of_one(op_type: str) -> None:
             x = step.write("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
             y = step.write(op_type, x, **said)
             y = step.write("Transpose", y, perm=[0, *range(2, rank), 1])
-        _keep(step, y, 3)
-        return True
+        return step.onto(y, 3)
 
 
 for _name in ("Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"):
@@ -45,46 +42,35 @@ for _name in ("Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"):
 @handler("QLinearSoftmax", MICROSOFT)
 def qlinear_softmax(step: Step) -> bool:
     """Softmax, before opset 13 over all axes from the given one on."""
-    x = step.real(*step.node.inputs[:3])
+    x = step.real_at(0)
     if step.said("opset", 13) >= 13:
         y = step.write("Softmax", x, axis=step.said("axis", -1))
     else:
         flat = step.write("Flatten", x, axis=step.said("axis", 1))
         y = step.write("Reshape", step.write("Softmax", flat, axis=-1), step.write("Shape", x))
-    _keep(step, y, 3)
-    return True
+    return step.onto(y, 3)
 
 
 @handler("QLinearReduceMean", MICROSOFT)
 def qlinear_reduce_mean(step: Step) -> bool:
     """ReduceMean, kept on a grid."""
     axes = step.constant(np.array(step.said("axes"), np.int64))
-    x = step.real(*step.node.inputs[:3])
-    _keep(step, step.write("ReduceMean", x, axes, keepdims=step.said("keepdims", 1)), 3)
-    return True
+    x = step.real_at(0)
+    return step.onto(step.write("ReduceMean", x, axes, keepdims=step.said("keepdims", 1)), 3)
 
 
 @handler("QLinearConcat", MICROSOFT)
 def qlinear_concat(step: Step) -> bool:
     """Concat of tensors with steps of their own."""
-    given = step.node.inputs[2:]
-    parts = [step.real(*given[i : i + 3]) for i in range(0, len(given), 3)]
-    joined = step.write("Concat", *parts, axis=step.said("axis"))
-    step.quantise(joined, *step.node.inputs[:2], step.node.outputs[0])
-    return True
+    parts = [step.real_at(slot) for slot in range(2, len(step.node.inputs), 3)]
+    return step.onto(step.write("Concat", *parts, axis=step.said("axis")), 0)
 
 
 @handler("QLinearWhere", MICROSOFT)
 def qlinear_where(step: Step) -> bool:
     """Where, of two tensors with steps of their own."""
-    one, other = step.real(*step.node.inputs[1:4]), step.real(*step.node.inputs[4:7])
-    _keep(step, step.write("Where", step.input(0), one, other), 7)
-    return True
-
-
-def _keep(step: Step, y: str, slot: int) -> None:
-    """Keep the result on the grid that stands at ``slot`` of the inputs."""
-    step.quantise(y, step.input(slot), step.input(slot + 1), step.node.outputs[0])
+    one, other = step.real_at(1), step.real_at(4)
+    return step.onto(step.write("Where", step.input(0), one, other), 7)
 
 
 # ----- Products -----
@@ -94,16 +80,15 @@ def _keep(step: Step, y: str, slot: int) -> None:
 def qgemm(step: Step) -> bool:
     """Gemm, kept on a grid where it has one."""
     alpha, turned = step.said("alpha", 1.0), step.said("transB", 0)
-    a = step.real(*step.node.inputs[:3])
-    b = step.real(*step.node.inputs[3:6], axis=0 if turned else 1)
+    a = step.real_at(0)
+    b = step.real_at(3, 0 if turned else 1)
     given = [a, b]
     if step.input(6):  # its step is that of the product, alpha among it
         given.append(step.bias(step.input(6), step.input(1), step.input(4), alpha=alpha))
     said = {"alpha": alpha, "transA": step.said("transA", 0), "transB": turned}
-    if not step.input(7):
-        step.write("Gemm", *given, to=step.node.outputs[0], **said)
-    else:
-        _keep(step, step.write("Gemm", *given, **said), 7)
+    if step.input(7):
+        return step.onto(step.write("Gemm", *given, **said), 7)
+    step.write("Gemm", *given, to=step.node.outputs[0], **said)
     return True
 
 

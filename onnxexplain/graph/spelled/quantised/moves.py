@@ -6,7 +6,8 @@ import numpy as np
 from onnx import helper
 
 from onnxexplain.graph.spelled.quantised.grid import Grid
-from onnxexplain.graph.spelled.quantised.step import Held, Step
+from onnxexplain.graph.spelled.quantised.state import Held
+from onnxexplain.graph.spelled.quantised.step import Step
 
 ALIKE = frozenset({"MaxPool", "Identity"})
 """Each channel stays where it is: steps that differ by channel do too."""

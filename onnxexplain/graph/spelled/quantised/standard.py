@@ -3,7 +3,8 @@
 from onnx import TensorProto
 
 from onnxexplain.graph.spelled.quantised.grid import DOMAIN, NARROW_FLOATS, RANGES, Grid
-from onnxexplain.graph.spelled.quantised.step import MICROSOFT, Held, Step, handler
+from onnxexplain.graph.spelled.quantised.state import Held
+from onnxexplain.graph.spelled.quantised.step import MICROSOFT, Step, handler
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE})
 _UNKNOWN = 0
@@ -50,7 +51,7 @@ def cast(step: Step) -> bool:
     held = step.walk.held.get(x)
     if held is None:
         floats = step.walk.kinds.get(x, _UNKNOWN) in (*_FLOATS, _UNKNOWN)
-        if to not in NARROW_FLOATS or not floats or step.walk.value(x) is not None:
+        if to not in NARROW_FLOATS or not floats or step.value(x) is not None:
             return False
         step.quantise(x, step.constant(1.0), "", y, kind=to)
         return True
@@ -157,16 +158,14 @@ def _factors(step: Step, tensor: str) -> list[str]:
 @handler("QLinearMatMul")
 def qlinear_matmul(step: Step) -> bool:
     """MatMul, kept on a grid."""
-    left = step.real(*step.node.inputs[:3], axis=-2)
-    right = step.real(*step.node.inputs[3:6], axis=-1)
-    step.quantise(step.write("MatMul", left, right), *step.node.inputs[6:8], step.node.outputs[0])
-    return True
+    left, right = step.real_at(0, -2), step.real_at(3, -1)
+    return step.onto(step.write("MatMul", left, right), 6)
 
 
 @handler("QLinearConv", "", MICROSOFT)
 def qlinear_conv(step: Step) -> bool:
     """Conv, kept on a grid; ONNX Runtime's own may have the channels last."""
-    x, weight = step.real(*step.node.inputs[:3]), step.real(*step.node.inputs[3:6], axis=0)
+    x, weight = step.real_at(0), step.real_at(3, 0)
     given = [x, weight]
     if step.input(8):
         given.append(step.bias(step.input(8), step.input(1), step.input(4)))
@@ -178,5 +177,4 @@ def qlinear_conv(step: Step) -> bool:
         given[0] = step.write("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
         y = step.write("Conv", *given, **said)
         y = step.write("Transpose", y, perm=[0, *range(2, rank), 1])
-    step.quantise(y, *step.node.inputs[6:8], step.node.outputs[0])
-    return True
+    return step.onto(y, 6)

@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxexplain.graph.node import Node
 from onnxexplain.graph.spelled._spelling import Scope
 from onnxexplain.graph.spelled.quantised.grid import DOMAIN, RANGES, Array, Grid, dequantised
-
+from onnxexplain.graph.spelled.quantised.state import Held, Walk
 
 SIGNED = frozenset("Conv ConvTranspose Gemm MatMul Add Sub Sum Mul BatchNormalization".split())
 """Operators that may give less than 0, and before whose grid a quantiser drops a ReLU."""
@@ -24,35 +23,6 @@ CARRIES = frozenset(
     ).split()
 )
 """What may lie between the scores and the end of a model."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """A quantised tensor as the float tensor ``name`` that holds what its numbers stand for."""
-
-    name: str
-    grid: Grid
-
-
-@dataclass
-class Walk:
-    """What is known while a graph is walked through."""
-
-    dtype: str
-    """The float type of the model."""
-    constants: dict[str, onnx.TensorProto]
-    kinds: dict[str, int]
-    """The type of every tensor in the file, as ``onnx.TensorProto`` counts types."""
-    readers: dict[str, list[Node]]
-    makers: dict[str, Node]
-    outputs: frozenset[str]
-    captured: frozenset[str]
-    """What the graphs inside nodes read: there the name must keep its integers."""
-    held: dict[str, Held] = field(default_factory=dict)
-    integers: dict[str, str] = field(default_factory=dict)
-    """Where the integers of a held tensor are."""
-    pending: dict[str, Held] = field(default_factory=dict)
-    """Whole numbers in floats that wait for the product with their step."""
 
 
 @dataclass(kw_only=True)
@@ -121,6 +91,10 @@ class Step(Scope):
             real = self.write("Sub", real, self._wide(zero))
         return real if self.same(scale, "", 1) else self.write("Mul", real, scale)
 
+    def real_at(self, slot: int, axis: int = 1) -> str:
+        """Return the same of the input at a slot, its step and zero point being the next two."""
+        return self.real(self.input(slot), self.input(slot + 1), self.input(slot + 2), axis)
+
     def bias(self, tensor: str, *scales: str, alpha: float = 1.0) -> str:
         """Return a bias of integers, whose step is the product of others, as floats."""
         steps = [self.value(scale) for scale in scales]
@@ -153,6 +127,7 @@ class Step(Scope):
 
     def same(self, a: str, b: str, default: float) -> bool:
         """Whether two tensors hold the same steps, or zero points; one left out is a default."""
+        a, b = self._source(a), self._source(b)
         if a == b:
             return True
         left, right = (self.value(t) if t else np.array(default) for t in (a, b))
@@ -160,6 +135,14 @@ class Step(Scope):
             return False
         one = right.size == 1 or left.size == right.size
         return one and bool(np.all(left.ravel() == right.ravel()))
+
+    def _source(self, tensor: str) -> str:
+        """Where a tensor comes from, through what only casts or carries it."""
+        while (maker := self.walk.makers.get(tensor)) is not None:
+            if maker.op_type not in ("Cast", "Identity") or tensor in self.walk.held:
+                break
+            tensor = maker.inputs[0]
+        return tensor
 
     def _read(self, tensor: str, scale: str, zero: str, axis: int, block: int) -> str:
         """Floats of numbers that no float was made into: constants, or integers of the input."""
@@ -243,6 +226,11 @@ class Step(Scope):
         said = {"axis": axis, "block_size": block, "low": low, "high": high}
         self.write("FakeQuantize", x, scale, zero, to=name, domain=DOMAIN, **said)
         self.hold(to, Held(name, grid))
+
+    def onto(self, y: str, slot: int) -> bool:
+        """Keep the node's result on the grid that stands at a slot of its inputs."""
+        self.quantise(y, self.input(slot), self.input(slot + 1), self.node.outputs[0])
+        return True
 
     def _rectified(self, x: str, zero: str, low: float) -> bool:
         """Whether a grid cuts off what is below 0 of a tensor that may be."""

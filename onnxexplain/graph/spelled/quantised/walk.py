@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from onnxexplain.graph.node import Node, read_nodes
+from onnxexplain.graph.node import Node, read_nodes, reads
 from onnxexplain.graph.spelled.quantised.grid import DOMAIN, NARROW_FLOATS, functions
 from onnxexplain.graph.spelled.quantised.moves import move
-from onnxexplain.graph.spelled.quantised.step import HANDLERS, Step, Walk
+from onnxexplain.graph.spelled.quantised.state import Walk
+from onnxexplain.graph.spelled.quantised.step import HANDLERS, Step
 
 
 def dequantise(
@@ -52,6 +53,7 @@ def dequantise(
     del graph.node[:]
     graph.node.extend(copies)
     del graph.value_info[:]  # what was integers holds floats now
+    _without_unread(graph)
     for value in graph.output:
         if value.name in state.held:
             value.ClearField("type")
@@ -84,6 +86,14 @@ def _state(model: onnx.ModelProto, nodes: Sequence[Node], dtype: str) -> Walk:
         frozenset(v.name for v in model.graph.output),
         frozenset(t for node in nodes for t in node.captured),
     )
+
+
+def _without_unread(graph: onnx.GraphProto) -> None:
+    """Drop the constants that nothing reads any more."""
+    read = {t for node in graph.node for t in reads(node)} | {v.name for v in graph.output}
+    held = [t for t in graph.initializer if t.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(held)
 
 
 def _with_functions(model: onnx.ModelProto, opset: int) -> None:
