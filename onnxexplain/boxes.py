@@ -31,7 +31,7 @@ Box = TypedDict(
 
 ``peak`` is the map's largest value in it, relative to the map's maximum; ``area`` is how many
 pixels lie above the threshold. Class, label and probability are those of the target; None for an
-element or a combination of the output.
+element or a combination of the output, and for a map of all classes together.
 """
 
 
@@ -42,10 +42,13 @@ def find(e: "Explanation", threshold: float = 0.5, *, min_size: int = 1) -> list
     axes = maps.ndim - e.score.ndim
     if axes != 2:
         raise MethodError(f"boxes are drawn on maps [H,W]; this map has {axes} axes per sample")
-    odds = e.probabilities
+    odds, together = e.probabilities, bool(e.options.get("combined"))
     found: list[Box] = []
     for index in sorted(np.ndindex(e.score.shape), key=lambda i: i[::-1]):
-        sample, c = index[-1], None if e.target is None else int(e.target[index])
+        if together and any(index[:-1]):
+            continue  # every target's map is the same, that of all classes
+        sample, target = index[-1], None if together else e.target
+        c = None if target is None else int(target[index])
         named = e.labels is not None and c is not None and c < len(e.labels)
         for place, peak, area in around(maps[index], threshold):
             x0, y0, x1, y1 = place

@@ -225,6 +225,11 @@ class Explainer:
         prepared = self.prepare(feeds)
         agree(self.question, prepared, feeds)
         compiles = self.engine == "compiled" and prepared.lowered.runs
+        if not compiles and self.options.get("engine") == "compiled":
+            raise ModelError(
+                f"{self.model.source}: ONNX Runtime does not know every operator of it; "
+                "leave out engine=, or say engine=eager"
+            )
         engine = engines.compiled if compiles else engines.eager
         with np.errstate(all="ignore"):  # what overflows is seen in the score
             results = engine(self.question, prepared, feeds, target, targets, request)
@@ -291,25 +296,41 @@ class Explainer:
             if it does, and there are several samples along another axis.
         """
         n = given.batch(self.model, feeds)
-        cut = given.per_sample(self.model)
+        if n == 1:
+            return 1
         key = tuple((name, value.shape[1:]) for name, value in feeds.items())
-        if n > 1 and key not in self._rows:
+        if key not in self._rows:
             try:
-                one, two = (
-                    self.prepare({t: v[:k] if t in cut and v.ndim else v for t, v in feeds.items()})
-                    for k in (1, 2)
-                )
-                shapes = [p.lowered.shapes.get(self.question.output, ()) for p in (one, two)]
-                self._rows[key] = shapes[0][0] if shapes[0] and shapes[0] == shapes[1] else None
+                self._rows[key] = self._whatever_length(feeds)
             except (ModelError, InputError, UnsupportedOperator):
                 self._rows[key] = None  # the inside of the model is made for one number
-        rows = self._rows[key] if n > 1 else None
+        rows = self._rows[key]
         if rows is not None and rows > 1:
+            name = min(given.per_sample(self.model))
             raise InputError(
-                f"axis 0 of `{next(iter(cut))}` does not count samples, and there are {rows} of "
-                "them along another axis; explain one at a time"
+                f"axis 0 of `{name}` does not count samples, and there are {rows} of them along "
+                "another axis; explain one at a time"
             )
         return n if rows is None else 1
+
+    def _whatever_length(self, feeds: Mapping[str, Array]) -> int | None:
+        """Return how many rows of scores there are, however long axis 0 of the input is.
+
+        None where that depends on it. A file made for one length is asked with that.
+        """
+        cut, n = given.per_sample(self.model), given.batch(self.model, feeds)
+        lengths = (n,) if self._fixed() == {n} else (1, 2)
+        found = []
+        for k in lengths:
+            part = {t: v[:k] if t in cut and v.ndim else v for t, v in feeds.items()}
+            found.append(self.prepare(part).lowered.shapes.get(self.question.output, ()))
+        told = found[0] and found[0] == found[-1] and (len(found) == 2 or found[0][0] != n)
+        return found[0][0] if told else None
+
+    def _fixed(self) -> set[Any]:
+        """The lengths of axis 0 that the file gives to what is cut into samples."""
+        cut = given.per_sample(self.model)
+        return {i.shape[0] for n, i in self.model.inputs.items() if n in cut and i.shape}
 
     def together(self, feeds: dict[str, Array]) -> bool:
         """Whether samples may share a run.
@@ -320,7 +341,7 @@ class Explainer:
         cut = given.per_sample(self.model)
         if any(name in (self.question.wrt or feeds) for name in set(feeds) - cut):
             return False  # each sample has a share of its own in what all have in common
-        fixed = {i.shape[0] for n, i in self.model.inputs.items() if n in cut and i.shape}
+        fixed = self._fixed()
         if fixed == {given.batch(self.model, feeds)}:
             return True  # the file knows no other number
         if any(isinstance(length, int) for length in fixed):

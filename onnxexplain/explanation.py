@@ -16,6 +16,7 @@ from onnxexplain.methods.answer import Request
 from onnxexplain.methods.layers import EVERY
 from onnxexplain.probability import probabilities
 from onnxexplain.results import Results, named
+from onnxexplain.target import SUM
 from onnxexplain.versions import versions
 
 if TYPE_CHECKING:
@@ -107,6 +108,12 @@ class Explanation:
     def output(self) -> str:
         """The tensor whose score is explained."""
         return self._question.output
+
+    @property
+    def summed(self) -> bool:
+        """Whether the score is the sum of all the output's, as ``target="sum"`` asks for."""
+        asked = self._aims[0]
+        return self.target is None and isinstance(asked, str) and asked == SUM
 
     @property
     def labels(self) -> list[str] | None:
@@ -403,6 +410,7 @@ class Explanation:
         kind: str = "maps",
         boxes: float | None = None,
         min_size: int = 1,
+        known: Sequence[Any] = (),
     ) -> Any:
         """Return a matplotlib figure.
 
@@ -417,10 +425,14 @@ class Explanation:
             sample.
         boxes, min_size
             with ``maps``: boxes drawn from this part of each map's maximum; see :meth:`boxes`.
+        known
+            a box (x0, y0, x1, y1) in pixels of the input, or several: where an object is known to
+            be. They are outlined on every map.
         """
         from onnxexplain.figures import plot
 
-        return plot.figure(self, kind, image=image, cmap=cmap, boxes=boxes, min_size=min_size)
+        options: dict[str, Any] = {"boxes": boxes, "min_size": min_size, "known": known}
+        return plot.figure(self, kind, image=image, cmap=cmap, **options)
 
     def _repr_png_(self) -> bytes:
         from onnxexplain.figures.panels import png

@@ -165,7 +165,8 @@ def lowered_for(
     """
     run = functools.partial(run_once, options=options)
     lowered = lower(model.proto, sizes, run, dtype, newest(), role_of, decided)
-    if not lowered.runs or not any(_young(n.domain, n.op_type) for n in lowered.nodes):
+    young = lowered.stepped_back or any(_young(n.domain, n.op_type) for n in lowered.nodes)
+    if not lowered.runs or not young:
         return lowered
     if _loads(lowered, options):
         return lowered

@@ -34,9 +34,7 @@ def normalising():
             opset=18,
             **weights(31, s=(3,), t=(3,)),
         ),
-        "mean-variance": convolutional(
-            "n = MeanVarianceNormalization<axes=[1,3]>(h)  a = Relu(n)"
-        ),
+        "mean-variance": convolutional("n = MeanVarianceNormalization<axes=[1,3]>(h)  a = Relu(n)"),
         "unit-length": convolutional("n = LpNormalization<axis=1>(h)  a = Relu(n)"),
         "unit-sum": convolutional("n = LpNormalization<axis=2, p=1>(h)  a = Relu(n)"),
         "lrn": convolutional("n = LRN<size=5, alpha=0.5, bias=1.5>(h)  a = Relu(n)"),
@@ -60,9 +58,7 @@ def reducing():
             channels=1,
             **over,
         ),
-        "cumsum": convolutional(
-            "s = CumSum<exclusive=1, reverse=1>(h, axis)  a = Relu(s)", axis=2
-        ),
+        "cumsum": convolutional("s = CumSum<exclusive=1, reverse=1>(h, axis)  a = Relu(s)", axis=2),
         "cumprod": convolutional("s = CumProd(h, axis)  a = Tanh(s)", opset=26, axis=-1),
         "cumprod-before": convolutional(
             "s = CumProd<exclusive=1, reverse=1>(h, axis)  a = Tanh(s)", opset=26, axis=1

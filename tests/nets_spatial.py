@@ -40,7 +40,7 @@ def _enlarging():
     uneven = np.array([1.0, 1.0, 1.5, 1.75], np.float32)
     return {
         "u-net": net(
-            f"""(float[N,3,16,16] x) => (float[N,4] y)
+            f"""(float[N,3,8,8] x) => (float[N,4] y)
             {{ {UNET}  g = GlobalAveragePool(map)  y = Flatten(g) }}""",
             **unet_weights(),
         ),

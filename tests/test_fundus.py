@@ -55,9 +55,9 @@ def test_finds_the_disc(frame):
 
 def test_cut_fills_the_image_and_blackens_the_rest():
     image = photograph(900, 500, 450, 250, 330, noise=12)
-    cut, box = fundus.cut(image, (256, 256), LANCZOS)
+    cut, disc = fundus.cut(image, (256, 256), LANCZOS)
     assert cut.size == (256, 256)
-    assert np.allclose(box, (120, -80, 780, 580), atol=5)
+    assert np.allclose(disc.box, (120, -80, 780, 580), atol=5)
     pixels = np.asarray(cut)
     y, x = (np.mgrid[:256, :256] + 0.5) / 128 - 1
     assert not pixels[np.hypot(x, y) > 1].any()
@@ -67,8 +67,8 @@ def test_cut_fills_the_image_and_blackens_the_rest():
 
 def test_prepared_retina_stays_as_it_is():
     image = photograph(640, 640, 320, 320, 318)
-    cut, box = fundus.cut(image, (640, 640), LANCZOS)
-    assert box == (0, 0, 640, 640)
+    cut, disc = fundus.cut(image, (640, 640), LANCZOS)
+    assert disc.box == (0, 0, 640, 640)
     y, x = (np.mgrid[:640, :640] + 0.5) / 320 - 1
     inside = np.hypot(x, y) < 1
     assert np.array_equal(np.asarray(cut)[inside], np.asarray(image)[inside])
@@ -87,6 +87,7 @@ def test_maps_go_back_onto_the_photograph():
     assert picture.values.shape == (1, 3, 640, 640)
     record = picture.record()
     assert record["mode"] == "fundus"
+    assert record["disc_found"] is True
     assert np.allclose([*record["centre"], record["radius"]], [450, 250, 330], atol=4)
     down, across = np.mgrid[:640, :640] + 0.5
     back = picture.carry_back(np.stack([across, down]).astype(np.float32))
@@ -106,6 +107,18 @@ def test_grey_photograph():
 def test_without_a_disc_the_middle_is_taken(value):
     disc = fundus.find(Image.new("RGB", (300, 200), (value, value, value)))
     assert disc == fundus.Disc(150, 100, 100, found=False)
+
+
+def test_the_record_tells_that_no_disc_was_found():
+    recipe = Recipe.read(named("fundus"), "test")
+    told = prepare(Image.new("RGB", (300, 200), (9, 9, 9)), recipe).record()
+    assert told["disc_found"] is False
+    assert (told["centre"], told["radius"]) == ([150, 100], 100)
+
+
+def test_other_recipes_look_for_no_disc():
+    recipe = Recipe.read(named("imagenet"), "test")
+    assert "disc_found" not in prepare(Image.new("RGB", (300, 200)), recipe).record()
 
 
 def test_tiny_photograph():

@@ -1,4 +1,4 @@
-"""Score propagation with statistics or gates held fixed: it conserves, and is the exact rule then."""
+"""Score propagation with statistics or gates held fixed: it conserves all the same."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from tests.nets import NETS, data
 
 both_engines = pytest.mark.parametrize("engine", ["eager", "compiled"])
 OPTIONS = [{"product": "gate"}, {"norm": "detached"}, {"product": "gate", "norm": "detached"}]
-HOLDING = sorted(
+HOLDING = [
     name
     for name, proto in NETS.items()
-    if any(find(HELD, node.op_type) for node in proto.graph.node)
-)
+    if any(find(HELD, node.op_type) and node.op_type != "Gemm" for node in proto.graph.node)
+]
 
 
 def test_what_can_be_held():
@@ -79,7 +79,7 @@ def test_detached_is_a_normalisation_by_constants(node, opset, axes, engine):
     assert np.allclose(ours.attributions["x"], theirs.attributions["x"], atol=1e-6)
     assert np.allclose(ours.constants["n"], theirs.constants["n"], atol=1e-5)
     exact = ox.explain(own, X, engine=engine, targets="all")
-    assert np.abs(exact.attributions["x"]).sum() < np.abs(ours.attributions["x"]).sum()
+    assert not np.allclose(ours.constants["n"], exact.constants["n"], atol=1e-2)
 
 
 @both_engines
@@ -106,30 +106,25 @@ def gated(first, second, middle="", **held):
 
 
 GATES = {
-    "sigmoid second": (gated("l", "e", "e = Sigmoid(h)"), "l", "h"),
-    "sigmoid first": (gated("e", "l", "e = Sigmoid(h)"), "l", "h"),
-    "moved": (gated("e", "l", "q = Sigmoid(h)  e = Transpose<perm=[0,1,3,2]>(q)"), "l", "h"),
-    "smaller first": (gated("e", "l", "e = GlobalMaxPool(h)"), "l", "h"),
-    "activation first": (gated("e", "l", "e = Softplus(h)"), "l", "h"),
-    "the second, else": (gated("h", "l"), "h", "l"),
+    "sigmoid second": gated("l", "e", "e = Sigmoid(h)"),
+    "sigmoid first": gated("e", "l", "e = Sigmoid(h)"),
+    "moved": gated("e", "l", "q = Sigmoid(h)  e = Transpose<perm=[0,1,3,2]>(q)"),
+    "smaller first": gated("e", "l", "e = GlobalMaxPool(h)"),
+    "activation first": gated("e", "l", "e = Softplus(h)"),
+    "the second, else": gated("l", "e", "e = Neg(h)"),
 }
 
 
 @both_engines
 @pytest.mark.parametrize("name", GATES)
 def test_one_factor_is_weighed(name, engine):
-    """It gets the product's whole score; what the other was made of gets none by that way."""
-    proto, weighed, _ = GATES[name]
+    """It gets the product's whole score, the gate none; no constant is left."""
+    proto = GATES[name]
     x = data(proto, 1)
     e = ox.explain(proto, x, engine=engine, target=1, layers="all", product="gate")
-    product, share = (e.layers[t].score for t in ("a", weighed))
-    others = e.layers["l"].score if weighed == "h" else 0.0
-    # `h` is read by the convolution, too, which hands on what `l` got.
-    if weighed == "l":
-        assert np.allclose(share, product, atol=1e-6)
-    else:
-        assert not np.any(others)
-        assert np.allclose(share, product, atol=1e-6)
+    product, weighed, gate = (e.layers[t].score for t in "ale")
+    assert np.allclose(weighed, product, atol=1e-6)
+    assert not gate.any()
     assert "a" not in e.constants
     shared = ox.explain(proto, x, engine=engine, target=1)
     assert shared.constants["a"] == pytest.approx(-product.sum(), abs=1e-5)

@@ -238,3 +238,18 @@ def test_a_resize_by_scales_that_vary_is_refused():
     }
     with pytest.raises(ox.OnnxExplainError, match=r"Resize|shape of `y`"):
         ox.explain(proto, feeds, target=(0, 1, 1))
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose", "MaxPool", "LpPool"])
+def test_a_file_in_float64_that_leaves_its_pads_to_the_runtime(operator):
+    """The runtime has no such kernels: the file is compared on the reference, padded as it says."""
+    weighed = "Conv" in operator
+    kernel, cast = ("", "d = Cast<to=11>(w)") if weighed else ("kernel_shape=[3,3], ", "")
+    proto = net(
+        f"""(double[1,2,4,5] x) => (double[1,2,a,b] y) {{ {cast}
+        y = {operator}<{kernel}strides=[2,2], auto_pad="SAME_UPPER">({"x, d" if weighed else "x"})
+        }}""",
+        **weights(5, w=(2, 2, 3, 3)),
+    )
+    x = np.random.default_rng(0).standard_normal((1, 2, 4, 5))
+    assert abs(ox.explain(proto, x, target=(0, 1, 1)).residual[0]) < 1e-5

@@ -13,7 +13,9 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +24,32 @@ from dataset import CELL, LONE, SHARD, VALIDATION, shards
 from kappa import kappa
 from network import FIELDS, GRADES, Network, load, normalise, save
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
 from train import Training
 
 RATE = 5e-4
 CROP = 256
 WIDER = 5
-CROPS, WHOLE = 10, 5  # in one step
-STEPS = 30  # between two looks at the validation retinas
-REGRADING = 1 / 6
+CROPS, WHOLE = 6, 3  # in one step of one process
+LOOK = 20  # steps between two looks at the validation retinas
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 States = list[tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How training goes on.
+
+    ``regrade`` steps only grade, then ``steps`` do all; going astray costs ``strength``, and the
+    first ``fixed`` layers stay as they are, which takes half the time.
+    """
+
+    regrade: int
+    steps: int
+    strength: float
+    fixed: int
 
 
 class Framed(Batches):
@@ -156,7 +171,8 @@ def look(network: Network, folder: Path, first: int, count: int) -> tuple[float,
     found: list[list[float]] = [[] for _ in range(GRADES)]
     for i in range(count):
         x = normalise(np.array(shard.images[i])[None]).requires_grad_()
-        scores = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = network(x).float()
         confusion[i % GRADES, int(scores.argmax())] += 1
         mask = widened(shard.mask(i))
         if mask.any():
@@ -178,68 +194,94 @@ def regrade(training: Training, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return functional.cross_entropy(scores, grades, label_smoothing=0.02)
 
 
-def step(training: Training, source: Framed, strength: float) -> tuple[float, float]:
+def step(
+    training: Training, source: Framed, parameters: list[nn.Parameter], strength: float
+) -> tuple[float, float]:
     """Collect the gradients of a batch of crops and one of whole retinas; return what is astray."""
     gone = []
     for crop, count in ((CROP, CROPS), (None, WHOLE)):
         batch = source.frames(count, crop)
         loss, off = learn(training, batch, strength, whole=crop is None)
-        loss.backward()
+        # Not back to the pixels, nor through layers that stay as they are.
+        torch.autograd.backward(loss, inputs=parameters)
         gone.append(off)
     return gone[0], gone[1]
 
 
-def focus(training: Training, folder: Path, out: Path, minutes: float, strength: float) -> None:
-    """Go on from trained weights; every step sees crops and whole retinas.
+def agree(parameters: list[nn.Parameter]) -> None:
+    """Average the gradients of all processes."""
+    slopes = [p.grad for p in parameters if p.grad is not None]
+    whole = torch.cat([slope.flatten() for slope in slopes])
+    distributed.all_reduce(whole)
+    parts = (whole / distributed.get_world_size()).split([slope.numel() for slope in slopes])
+    for slope, part in zip(slopes, parts, strict=True):
+        slope.copy_(part.view_as(slope))
 
-    The first sixth of the time only regrades, which is where lone eyes change most.
-    """
+
+def focus(training: Training, folder: Path, out: Path, plan: Plan) -> None:
+    """Go on from trained weights; every step sees crops and whole retinas in each process."""
+    rank, others = distributed.get_rank(), distributed.get_world_size()
     network = training.network.eval()
-    parameters = [*network.parameters(), *training.namer.parameters()]
+    for field in FIELDS[: plan.fixed]:
+        getattr(network, f"rf{field}").requires_grad_(False)
+    every = [*network.parameters(), *training.namer.parameters()]
+    parameters = [p for p in every if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, RATE)
-    source = Framed(folder, np.random.default_rng(1))
-    spent, best, steps = 0.0, 0.0, 0
-    while spent < minutes:
-        began, log = time.process_time(), []
-        source.refresh()
-        regrading = spent < minutes * REGRADING
-        for _ in range(STEPS):
-            now = spent + (time.process_time() - began) / 60
-            rate = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * min(1, now / minutes)) ** 2)
-            optimiser.param_groups[0]["lr"] = rate
-            optimiser.zero_grad()
-            if regrading:
-                loss = regrade(training, source.draw())
-                loss.backward()
-                log.append((float(loss.detach()), 0.0))
-            else:
-                log.append(step(training, source, strength))
-            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-            optimiser.step()
-        steps += STEPS
-        (usual, dense), (lone, sole) = (
-            look(network, folder, first, count)
-            for first, count in ((VALIDATION, 25), (VALIDATION + LONE, 60))
-        )
-        spent += (time.process_time() - began) / 60
+    source = Framed(folder, np.random.default_rng([1, rank]))
+    began, log, best = time.process_time(), [], 0.0
+    for i in range(plan.regrade + plan.steps):
+        past = i / (plan.regrade + plan.steps)
+        optimiser.param_groups[0]["lr"] = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * past) ** 2)
+        optimiser.zero_grad()
+        if i < plan.regrade:
+            regrade(training, source.draw()).backward()
+        else:
+            log.append(step(training, source, parameters, plan.strength))
+        agree(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        if (i + 1) % LOOK and i + 1 < plan.regrade + plan.steps:
+            continue
+        # The processes share the looking.
+        seen = [
+            look(network, folder, first, count) if which % others == rank else None
+            for which, (first, count) in enumerate(((VALIDATION, 20), (VALIDATION + LONE, 40)))
+        ]
+        gathered: list[list[Any]] = [[]] * others
+        distributed.all_gather_object(gathered, seen)
+        usual, lone = (next(told[k] for told in gathered if told[k]) for k in range(2))
         facts = {
-            "minutes": round(spent, 1),
-            "steps": steps,
-            "astray_crops": round(float(np.mean(log, 0)[0]), 3),
-            "astray_whole": round(float(np.mean(log, 0)[1]), 3),
-            "kappa": round(usual, 4),
-            "kappa_lone": round(lone, 4),
-            "density": dense.round(2).tolist(),
-            "density_lone": sole.round(2).tolist(),
+            "steps": i + 1,
+            "minutes": round((time.process_time() - began) / 60, 1),
+            "astray": np.mean(log[-LOOK:], 0).round(3).tolist() if log else None,
+            "kappa": [round(told[0], 4) for told in (usual, lone)],
+            "density": [told[1].round(2).tolist() for told in (usual, lone)],
         }
-        print(json.dumps(facts), flush=True)
         # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
-        worth = float(np.minimum([*dense, *sole], 30).mean()) + 50 * min(usual, lone)
-        if worth > best:
+        dense = float(np.minimum(np.concatenate([usual[1], lone[1]]), 30).mean())
+        worth = dense + 50 * min(usual[0], lone[0])
+        if rank == 0:
+            print(json.dumps(facts), flush=True)
+            save(network, out.with_suffix(".last.npz"))
+        if rank == 0 and worth > best:
             best = worth
             save(network, out)
             out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
-        save(network, out.with_suffix(".last.npz"))
+
+
+def work(rank: int, options: argparse.Namespace) -> None:
+    """Be one of the processes."""
+    meeting = f"file://{options.out.resolve()}.meeting"
+    distributed.init_process_group("gloo", meeting, rank=rank, world_size=options.processes)
+    torch.set_num_threads(1)
+    torch.manual_seed(rank)
+    training = Training(options.weights)
+    training.resume()
+    if options.start:
+        training.network.load_state_dict(load(options.start).state_dict())
+    plan = Plan(options.regrade, options.steps, options.strength, options.fixed)
+    focus(training, options.folder, options.out, plan)
+    distributed.destroy_process_group()
 
 
 def main() -> None:
@@ -249,17 +291,14 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="what train.py wrote")
     parser.add_argument("out", type=Path, help="the new weights")
     parser.add_argument("--start", type=Path, help="weights to go on from in place of those")
-    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--regrade", type=int, default=60, help="steps that only grade")
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--strength", type=float, default=1.5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fixed", type=int, default=0, help="layers that stay as they are")
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    training = Training(options.weights)
-    training.resume()
-    if options.start:
-        training.network.load_state_dict(load(options.start).state_dict())
-    focus(training, options.folder, options.out, options.minutes, options.strength)
+    Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)
+    multiprocessing.spawn(work, (options,), options.processes)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,7 @@ class Patient:
         shape = (self.canvas.size, self.canvas.size)
         self.masks.update({kind: np.zeros(shape, bool) for kind in KINDS})
 
-    def lay(
-        self, kind: str, layer: str, matter: np.ndarray, window: Window = np.s_[:, :]
-    ) -> None:
+    def lay(self, kind: str, layer: str, matter: np.ndarray, window: Window = np.s_[:, :]) -> None:
         """Add what a lesion consists of, unless its kind is left out."""
         if kind != self.without:
             self.canvas.add(layer, matter, window)
@@ -101,7 +99,7 @@ def afflict(patient: Patient, grade: int) -> None:
 def afflict_by(patient: Patient, grade: int, sole: str) -> None:
     """Give an eye a grade that one kind of lesion decides: without it, a lower grade is true.
 
-    Beside it there are few microaneurysms and, in half the eyes of grades 3 and 4, signs of grade 2.
+    Beside it are few microaneurysms and, in half the eyes of grades 3 and 4, signs of grade 2.
     """
     rng = patient.rng
     microaneurysms(patient, rng.integers(2, 13))

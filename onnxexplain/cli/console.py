@@ -80,6 +80,11 @@ def complain(error: Exception) -> int:
     return code
 
 
+def warn(text: str) -> None:
+    """Print one line about what may have gone wrong, on stderr."""
+    print(one_line(f"onnxexplain: {text}"), file=sys.stderr)
+
+
 def as_flags(text: str) -> str:
     """Return a message with Python's ``labels=`` as the command line's ``--labels``."""
     return re.sub(r"\b([a-z]+)=(?![\w\"'])", r"--\1", text)

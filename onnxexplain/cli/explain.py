@@ -10,7 +10,7 @@ import typer
 from onnxexplain.cli import given as g
 from onnxexplain.cli import options as o
 from onnxexplain.cli import written
-from onnxexplain.cli.console import answer, complain, existing, hush, progress, told
+from onnxexplain.cli.console import answer, complain, existing, hush, progress, told, warn
 from onnxexplain.errors import InputError, OnnxExplainError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def explain(
     truths = g.truths(truth, len(inputs))
     stems = written.stems(inputs, out, [*files, *([Path(preprocess)] if preprocess else [])])
     drawn = written.Drawn(cmap, report, boxes, min_box, signs)
-    job = _Job(explainer, written.ready(out), preprocess, flags, max_pixels, drawn)
+    job = _Job(explainer, written.ready(out), preprocess, flags, max_pixels, drawn, quiet)
     _checked_cmap(cmap)
     done, failed = [], 0
     with progress(len(inputs) * (4 + 3 * report), quiet) as tell:
@@ -150,6 +150,7 @@ class _Job:
     flags: dict[str, Any]
     most: int
     drawn: written.Drawn
+    quiet: bool
 
     def do(
         self, path: Path, stem: str, truth: int | str | None, tell: Callable[[str], None]
@@ -162,6 +163,9 @@ class _Job:
 
         told("reading")
         given = g.read(self.explainer.model, path, self.preset, self.flags, self.most)
+        disc = given.picture.disc if given.picture else None
+        if disc and not disc.found and not self.quiet:
+            warn(f"{path}: no retina's disc found; took the largest circle in the middle for it")
         told("explaining")
         try:
             e = self.explainer(given.feeds)

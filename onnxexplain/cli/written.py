@@ -110,14 +110,14 @@ def contents(
 
 def boxed(view: "View", threshold: float, min_size: int) -> list[dict[str, Any]]:
     """Return the boxes as records; where there is a photograph, in its pixels too."""
-    from onnxexplain.figures.outlines import on_photograph
+    from onnxexplain.figures.outlines import of, on_photograph
     from onnxexplain.photograph.image import Picture
 
     boxes: list[dict[str, Any]] = []
     for box in view.e.boxes(threshold, min_size=min_size):
         boxes.append(dict(box))
         if isinstance(view.image, Picture):
-            place = on_photograph(view, box, view.image.photo.shape[:2])
+            place = on_photograph(view, of(box), view.image.photo.shape[:2])
             boxes[-1]["photograph"] = [round(v, 1) for v in place]
     return boxes
 

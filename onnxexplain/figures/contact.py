@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxexplain.errors import MethodError
+from onnxexplain.figures.outlines import known
 from onnxexplain.figures.panels import Panel, Scale, sheet
 from onnxexplain.figures.pictures import reduced
 from onnxexplain.figures.signs import CAP, capped
@@ -50,7 +51,8 @@ def contact_figure(view: View, cmap: str | None = None) -> "Figure":
         if view.cam
         else Scale.between(0.0, 1.0, grey, said)
     )
-    return sheet(panels, scale, _heading(view, len(names)), _columns(len(panels)), least=200)
+    columns = _columns(len(panels))
+    return sheet(known(view, panels), scale, _heading(view, len(names)), columns, least=200)
 
 
 def _panel(view: View, name: str, photograph: "Array | None") -> Panel:

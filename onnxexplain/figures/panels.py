@@ -1,6 +1,5 @@
 """Panels side by side, every map pixel for pixel, on one scale with one colour bar."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxexplain.errors import MethodError, nearest
+from onnxexplain.figures.wrapping import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +20,8 @@ PERCEPTUAL = "inferno"
 DPI = 100
 LEAST, MOST = 320, 1280
 """How many pixels wide or high a panel is drawn, at the least and at the most."""
+LETTERS = 14
+"""A panel is so many times as wide as its letters are high, unless those were too small to read."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Scale:
         """
         limit = signed_limit(maps)
         return cls(-limit, limit, colours(cmap or SIGNED), label)
+
+    @classmethod
+    def strength(cls, maps: Sequence[Array], cmap: str | None = None, label: str = "") -> "Scale":
+        """Return a scale from zero, for maps without a sign; it ends like a signed one."""
+        return cls.between(0.0, signed_limit(maps), cmap, label)
 
     @classmethod
     def between(cls, low: float, high: float, cmap: str | None = None, label: str = "") -> "Scale":
@@ -164,7 +171,7 @@ def sheet(
     plan = _planned(panels, heading, columns, bar, least)
     figure = Figure(figsize=(plan.width / DPI, plan.height / DPI), dpi=DPI, facecolor="white")
     point = plan.font * 72 / DPI
-    lines = _wrapped(heading, plan.width - 2 * plan.gap, plan.font * 1.15)
+    lines = wrapped(heading, plan.width - 2 * plan.gap, plan.font * 1.15)
     figure.text(
         plan.gap / plan.width,
         1 - 0.6 * plan.gap / plan.height,
@@ -178,9 +185,9 @@ def sheet(
         row = min(i // columns, len(scales) - 1)
         _draw(axes, panel, scales[row] if scales else None)
         for outline in panel.outlines:
-            _draw_outline(axes, outline, point)
+            _draw_outline(axes, outline, min(0.75 * point, plan.panel[0] / 30 * 72 / DPI))
         axes.set_title(
-            _wrapped(panel.title, plan.panel[0], plan.font), size=point, pad=point * 0.5, loc="left"
+            wrapped(panel.title, plan.panel[0], plan.font), size=point, pad=point * 0.5, loc="left"
         )
     for row, one in enumerate(scales if bar else []):
         _colour_bar(figure, plan, one, point, row if len(scales) > 1 else None)
@@ -188,22 +195,22 @@ def sheet(
 
 
 def _planned(panels: Sequence[Panel], heading: str, columns: int, bar: bool, least: int) -> _Plan:
-    panel = _shown(panels[0].values.shape[:2], least)
+    panel = shown(panels[0].values.shape[:2], least)
     rows = -(-len(panels) // columns)
     bare = columns * panel[0]
-    font = float(np.clip(bare / 90, 12, 36))
+    font = float(np.clip(min(bare / 90, panel[0] / LETTERS), 12, 36))
     gap = round(1.6 * font)
-    most = max(len(_wrapped(p.title, panel[0], font).splitlines()) for p in panels)
+    most = max(len(wrapped(p.title, panel[0], font).splitlines()) for p in panels)
     title = round(most * 1.25 * font + font) if most else 0
     room = round(9 * font) if bar else 0
     width = bare + (columns + 1) * gap + room
-    lines = len(_wrapped(heading, width - 2 * gap, font * 1.15).splitlines())
+    lines = len(wrapped(heading, width - 2 * gap, font * 1.15).splitlines())
     top = gap + round(lines * font * 1.15 * 1.35)
     height = top + rows * (title + panel[1] + gap)
     return _Plan(panel, columns, rows, font, gap, title, top, room, width, height)
 
 
-def _shown(size: tuple[int, ...], least: int) -> tuple[int, int]:
+def shown(size: tuple[int, ...], least: int) -> tuple[int, int]:
     """Width and height of a panel: whole multiples of a small map, a part of a very large one."""
     height, width = size
     if max(size) > MOST:
@@ -234,14 +241,14 @@ def _draw(axes: Any, panel: Panel, scale: Scale | None) -> None:
     )
 
 
-def _draw_outline(axes: Any, outline: Outline, point: float) -> None:
+def _draw_outline(axes: Any, outline: Outline, size: float) -> None:
     """Draw a box, its words on its own colour; they are inside where it is at the very top."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
     x0, y0, x1, y1 = outline.box
-    rim = [withStroke(linewidth=point * 0.26, foreground="black")]
+    rim = [withStroke(linewidth=size * 0.35, foreground="black")]
     place = (x0 - 0.5, y0 - 0.5)
     axes.add_patch(
         Rectangle(
@@ -250,16 +257,16 @@ def _draw_outline(axes: Any, outline: Outline, point: float) -> None:
             y1 - y0,
             fill=False,
             edgecolor=outline.colour,
-            linewidth=point * 0.16,
+            linewidth=size * 0.2,
             path_effects=rim,
         )
     )
     bright = float(np.dot(to_rgb(outline.colour), (0.299, 0.587, 0.114)))
     words = {
-        "size": point * 0.75,
+        "size": size,
         "color": "black" if bright > 0.55 else "white",
         "clip_on": True,
-        "bbox": {"facecolor": outline.colour, "edgecolor": "none", "pad": point * 0.12},
+        "bbox": {"facecolor": outline.colour, "edgecolor": "none", "pad": size * 0.16},
     }
     high = axes.get_ylim()[1] + 0.06 * abs(np.subtract(*axes.get_ylim()))
     if outline.left:
@@ -295,14 +302,6 @@ def _colour_bar(figure: "Figure", plan: _Plan, scale: Scale, point: float, row: 
     bar.ax.yaxis.set_offset_position("right")
     bar.ax.yaxis.get_offset_text().set_fontsize(point * 0.85)
     bar.set_label(scale.label, size=point * 0.9)
-
-
-def _wrapped(text: str, width: float, font: float) -> str:
-    """Break lines where they would leave ``width`` pixels; DejaVu Sans is 0.6 em wide or less."""
-    most = max(int(width / (0.6 * font)), 8)
-    return "\n".join(
-        part for line in text.splitlines() for part in (textwrap.wrap(line, most) or [""])
-    )
 
 
 def png(figure: "Figure") -> bytes:

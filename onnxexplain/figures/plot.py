@@ -1,20 +1,31 @@
 """What a person looks at: figures of an explanation, and the picture that blinks."""
 
+import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from onnxexplain.errors import MethodError
 from onnxexplain.figures.contact import contact_figure
 from onnxexplain.figures.marks import blinking, marked, spotted, two_sigma_figure
-from onnxexplain.figures.outlines import boxes_panel
-from onnxexplain.figures.panels import DPI, Panel, Scale, colours, png, sheet, signed_limit
+from onnxexplain.figures.outlines import boxes_panel, known, places
+from onnxexplain.figures.overlays import smooth_panels
+from onnxexplain.figures.panels import (
+    DPI,
+    LEAST,
+    Panel,
+    Scale,
+    colours,
+    png,
+    sheet,
+    shown,
+    signed_limit,
+)
 from onnxexplain.figures.signs import signs_figure
-from onnxexplain.figures.view import View
-from onnxexplain.photograph.image import Picture
+from onnxexplain.figures.view import Place, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,23 +51,23 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-MOST_SAMPLES = 8
-"""How many samples of a batch are drawn below each other."""
+MOST_SAMPLES = 12
+"""How many samples of a batch are drawn."""
 
-DOT = 90
-"""The shorter side of a photograph holds so many dots' radii."""
-
-INK = "#ffd92f"
-"""A yellow that shows on fur and leaves; its black rim shows on sand and snow."""
+ABREAST, WIDE = 10, 3600
+"""How many panels of several samples stand in a row at the most, and how many pixels they take."""
 
 
-def figure(e: "Explanation", kind: str, *, image: Any = None, **options: Any) -> "Figure":
+def figure(
+    e: "Explanation", kind: str, *, image: Any = None, known: Any = (), **options: Any
+) -> "Figure":
     """Return the figure of an explanation that is called ``kind``: ``maps`` or ``signs``."""
     if kind == "signs":
-        return signs_figure(View(e, 0, image[0] if isinstance(image, (list, tuple)) else image))
+        first = image[0] if isinstance(image, (list, tuple)) else image
+        return signs_figure(View(e, 0, first, known=places(known)))
     if kind != "maps":
         raise MethodError(f"no figure `{kind}`; one of maps, signs")
-    return explanation_figure(e, image, **options)
+    return explanation_figure(e, image, known_at=places(known), **options)
 
 
 def explanation_figure(
@@ -66,6 +77,7 @@ def explanation_figure(
     truth: int | None = None,
     boxes: float | None = None,
     min_size: int = 1,
+    known_at: tuple[Place, ...] = (),
 ) -> "Figure":
     """Return the figure of an explanation.
 
@@ -81,11 +93,14 @@ def explanation_figure(
     boxes
         a part of each map's maximum: boxes around what reaches it are drawn in a panel of their
         own; those narrower or lower than ``min_size`` pixels are left out.
+    known_at
+        boxes in pixels of the input, where objects are known to be: outlined on every panel.
     """
     found = None if boxes is None else e.boxes(boxes, min_size=min_size)
     count = e.score.shape[-1]
     images = image if isinstance(image, (list, tuple)) else [image] * count
-    views = [View(e, i, images[i], truth) for i in range(min(count, MOST_SAMPLES))]
+    drawn = range(min(count, MOST_SAMPLES))
+    views = [View(e, i, images[i], truth, known_at) for i in drawn]
     if not views[0].has_positions:
         return _bars(views[0])
     if e.all_layers:
@@ -94,18 +109,42 @@ def explanation_figure(
     if boxes is not None and found is not None:
         for view, row in zip(views, rows, strict=True):
             row.append(boxes_panel(view, found, row[0], boxes))
-    maps = [p.values for row in rows for p in row if not p.photograph]
-    if views[0].smooth:
-        what = "weight of the place" if views[0].cam else "fixations per pixel"
-        scale = Scale.positive(maps, cmap, what)
+    rows = [known(view, row) for view, row in zip(views, rows, strict=True)]
+    if len(rows) > 1:
+        rows = [_over_the_strongest(row) for row in rows]
+    scale = _scale(views, [p.values for row in rows for p in row if not p.photograph], cmap)
+    panels, least = [p for row in rows for p in row], LEAST if len(rows) == 1 else LEAST // 2
+    return sheet(panels, scale, _heading(views, cmap), _columns(rows, least), least)
+
+
+def _over_the_strongest(row: list[Panel]) -> list[Panel]:
+    """One sample's maps on a scale of its own, for samples differ in what they score."""
+    limit = signed_limit([panel.values for panel in row if not panel.photograph])
+    return [p if p.photograph else replace(p, values=p.values / limit) for p in row]
+
+
+def _scale(views: list[View], maps: list[Array], cmap: str | None) -> Scale:
+    view = views[0]
+    if view.smooth:
+        unit = "weight of the place" if view.cam else "fixations per pixel"
     else:
-        scale = Scale.signed(maps, cmap, _unit(e))
-    columns = len(rows[0]) if len(rows[0]) <= 7 or len(rows) > 1 else 5
-    return sheet([p for row in rows for p in row], scale, _heading(views, cmap), columns)
+        unit = "effect, per pixel" if view.e.residual is None else "share of the score, per pixel"
+    if len(views) > 1:
+        unit = "of each sample's strongest"
+    if view.smooth:
+        return Scale.positive(maps, cmap, unit)
+    signed = any(view.signed for view in views)
+    return Scale.signed(maps, cmap, unit) if signed else Scale.strength(maps, cmap, unit)
 
 
-def _unit(e: "Explanation") -> str:
-    return "share of the score, per pixel" if e.residual is not None else "effect, per pixel"
+def _columns(rows: list[list[Panel]], least: int) -> int:
+    """How many panels stand in a row: those of one sample, or of several that are small."""
+    own, count = len(rows[0]), len(rows)
+    if count == 1:
+        return own if own <= 7 else 5
+    width = own * shown(rows[0][0].values.shape[:2], least)[0]
+    abreast = max(1, min(ABREAST // own, WIDE // width))
+    return own * math.ceil(count / math.ceil(count / abreast))
 
 
 def _heading(views: list[View], cmap: str | None) -> str:
@@ -127,8 +166,8 @@ def _heading(views: list[View], cmap: str | None) -> str:
         return f"{said} Bright is where the class is seen in `{e.layer}`."
     if view.points is not None:
         return f"{said} Dots: what it was read off. Bright: where they are dense."
-    if not view.signed:
-        return f"{said} The stronger the colour, the more the score hangs on it, either way."
+    if not any(view.signed for view in views):
+        return f"{said} The higher on the colour bar, the more the score hangs on it, either way."
     said += f" {speaks(cmap)}."
     alone = len(e.attributions) == 1  # with several inputs each map holds a part
     return f"{said} Each total map adds up to its score." if view.whole and alone else said
@@ -146,7 +185,7 @@ def _panels(view: View) -> list[Panel]:
     first = [] if photograph is None else [Panel(photograph, _seen(view))]
     titles = view.titles()
     if view.smooth:
-        return _smooth_panels(view, titles)
+        return smooth_panels(view, titles)
     if not view.whole or len(titles) > 1:
         return first + [Panel(m, t) for m, t in zip(view.maps, titles, strict=True)]
     shares, constants = view.parts()
@@ -176,49 +215,6 @@ def _seen(view: View) -> str:
 
 def _sum(values: Array) -> str:
     return f"{float(values.sum(dtype=np.float64)):.5g}"
-
-
-def _smooth_panels(view: View, titles: list[str]) -> list[Panel]:
-    """A CAM lies over the whole photograph; it is smooth, so it may be carried back to it."""
-    over, maps = view.photograph, view.maps
-    if isinstance(view.image, Picture):
-        over = view.image.photo
-        maps = view.image.carry_back(maps)
-    if over is None:
-        return [Panel(m, t) for m, t in zip(maps, titles, strict=True)]
-    unseen = np.isnan(maps[0])
-    rest = "pale: not seen by the model" if unseen.any() else f"{over.shape[1]} x {over.shape[0]}"
-    over = _paled(over, unseen)
-    panels = [Panel(over, f"the photograph\n{rest}")]
-    if view.points is None:
-        return panels + [Panel(m, t, over) for m, t in zip(maps, titles, strict=True)]
-    for values, title, points in zip(maps, titles, view.points, strict=True):
-        dots = _dots(view, points, over)
-        many = "1 fixation" if len(points) == 1 else f"{len(points)} fixations"
-        if len(titles) == 1:
-            panels += [Panel(dots, f"{view.names[0]}\n{many}"), Panel(values, title, over)]
-        else:
-            panels.append(Panel(values, f"{title}, {many}", dots))
-    return panels
-
-
-def _dots(view: View, points: Array, photograph: Array) -> Array:
-    """The photograph, or what the model sees of it, with a dot at each fixation."""
-    seen = (0.0, 0.0, photograph.shape[1], photograph.shape[0])
-    left, top, right, bottom = view.image.box if isinstance(view.image, Picture) else seen
-    canvas = Image.fromarray(photograph)
-    pen, size = ImageDraw.Draw(canvas), max(min(bottom - top, right - left) / DOT, 1.5)
-    for y, x in (points + 0.5) / view.sizes:
-        at = left + x * (right - left), top + y * (bottom - top)
-        pen.circle(at, size, fill=INK, outline="black", width=max(round(size / 4), 1))
-    return np.asarray(canvas)
-
-
-def _paled(image: Array, where: Array) -> Array:
-    """Take the colour off a part of a photograph, and most of its contrast."""
-    out = image.copy()
-    out[where] = (170 + 0.3 * image[where].mean(axis=-1, keepdims=True)).astype(np.uint8)
-    return out
 
 
 def _bars(view: View) -> "Figure":

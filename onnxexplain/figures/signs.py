@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from onnxexplain.errors import MethodError
+from onnxexplain.figures.outlines import known
 from onnxexplain.figures.panels import Panel, Scale, sheet
 from onnxexplain.figures.view import View
 from onnxexplain.photograph.image import Picture
@@ -47,7 +48,9 @@ def signs_figure(view: View) -> "Figure":
     paper = np.full((*channels.shape[1:], 3), 255, np.uint8)
     total = channels.sum(axis=0)
     summed = Panel(Scale.signed([total]).rgb(total), "sum over channels\nred raises, blue lowers")
-    panels = [_original(view, paper), _transformed(view, paper), summed]
+    panels = [*_seen(view, paper), summed]
+    if len(panels) < 3:
+        panels.append(Panel(_mixed(panels), "the one on the other"))
     panels += [Panel(_coloured(view, v), name) for name, v in parts.items()]
     panels += [
         Panel(_rgb(capped(v)), f"{name}, sum over channels\nup to the {CAP:.0f}th percentile")
@@ -58,7 +61,8 @@ def signs_figure(view: View) -> "Figure":
         f"{e.method}: what raises {view.names[view.leading]} and what lowers it. "
         f"{view.verdict()}{more}"
     )
-    return sheet(panels, None, heading, 3)
+    whole = isinstance(view.image, Picture)  # on paper, where boxes lie elsewhere
+    return sheet([*panels[:whole], *known(view, panels[whole:])], None, heading, 3)
 
 
 def scaled(channels: Array) -> Array:
@@ -97,17 +101,20 @@ def _rgb(grey: Array) -> Array:
     return np.repeat((grey * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _original(view: View, paper: Array) -> Panel:
-    """The photograph whole, on paper of the maps' shape."""
-    if not isinstance(view.image, Picture):
-        return Panel(paper, " ")
+def _seen(view: View, paper: Array) -> list[Panel]:
+    """Return the photograph whole, where there is one, and what the model sees of it."""
     height, width = paper.shape[:2]
-    whole = Image.fromarray(view.image.photo)
-    fitted = ImageOps.pad(whole, (width, height), color="white")
-    return Panel(np.asarray(fitted), f"the photograph\n{whole.width} x {whole.height}")
+    values = paper if view.photograph is None else view.photograph
+    panels = [Panel(values, f"what the model sees\n{width} x {height}")]
+    if isinstance(view.image, Picture):
+        whole = Image.fromarray(view.image.photo)
+        fitted = ImageOps.pad(whole, (width, height), color="white")
+        panels.insert(
+            0, Panel(np.asarray(fitted), f"the photograph\n{whole.width} x {whole.height}")
+        )
+    return panels
 
 
-def _transformed(view: View, paper: Array) -> Panel:
-    if view.photograph is None:
-        return Panel(paper, " ")
-    return Panel(view.photograph, f"what the model sees\n{paper.shape[1]} x {paper.shape[0]}")
+def _mixed(panels: list[Panel]) -> Array:
+    mean = np.mean([panel.values for panel in panels], axis=0)
+    return np.asarray(mean.round().astype(np.uint8))

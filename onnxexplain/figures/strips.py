@@ -89,7 +89,7 @@ def _row(
 ) -> dict[str, Any]:
     """One panel per class, on one scale."""
     small = [reduced(m, side) for m in maps]
-    scale = Scale.signed(small, cmap)
+    scale = Scale.signed(small, cmap) if view.signed else Scale.strength(small, cmap)
     panels = [
         {
             "image": shown(picture, scale),

@@ -35,23 +35,29 @@ class Carried:
     constant_statistics: Statistics
 
 
+Place = tuple[float, float, float, float]
+"""A box x0, y0, x1, y1 in pixels; the last column and row lie outside."""
+
+
 @dataclass(frozen=True)
 class View:
     """Sample ``i`` of an explanation; every array it gives has the classes in front.
 
     ``image`` is what stands beside the maps: a :class:`Picture` or uint8
-    [H,W,3]; without it the input itself is shown. ``truth`` is the true class, where it is known.
+    [H,W,3]; without it the input itself is shown. ``truth`` is the true class, where it is known;
+    ``known`` is where objects are known to be, to be outlined on every map.
     """
 
     e: "Explanation"
     i: int = 0
     image: Any = None
     truth: int | None = None
+    known: tuple[Place, ...] = ()
 
     @cached_property
     def shown(self) -> list[int]:
         """Which of the classes asked for are drawn, in their order."""
-        count = self._score.shape[0]
+        count = 1 if self.e.options.get("combined") else self._score.shape[0]
         strongest = np.argsort(-self._score, kind="stable")[:MOST_CLASSES]
         return sorted(int(k) for k in strongest) if count > MOST_CLASSES else list(range(count))
 
@@ -100,7 +106,7 @@ class View:
     def name(self, target: int | None) -> str:
         """Return a class as number and label: ``4 proliferative DR``."""
         if target is None:
-            return "the chosen combination"
+            return "the sum of all scores" if self.e.summed else "the chosen combination"
         if len(self.logits) == 1 and not self.e.labels:
             return "the score"
         labels = self.e.labels

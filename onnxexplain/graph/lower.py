@@ -39,6 +39,8 @@ class Lowered:
     """By node, why it could not be spelled out."""
     runs: bool = True
     """Whether the runtime knows every operator of it; the reference runs it otherwise."""
+    stepped_back: bool = False
+    """Whether operators newer than the runtime stand in it as they were before."""
     undecided: tuple[str, ...] = ()
     """The nodes that wait for the data to say which branch is taken, how many steps there are."""
 
@@ -112,12 +114,14 @@ def _lower(
     model, shapes, more, reasons = _spelled(model, run, dtype, newest, role_of, ledger)
     changed += more
     inference_form.resolve_auto_pad(model, shapes)
-    runs = True
+    runs, back = True, False
     if newest is not None:
         try:
             model = within(model, newest)
         except ModelError:
-            runs = False
+            model, runs = _stepped_back(model, newest)
+            back = runs
+            changed += ["newer operators as they were before"] if back else []
     constants = {t.name: array(t) for t in model.graph.initializer}
     shapes |= {name: value.shape for name, value in constants.items()}
     floats = float_tensors(model)
@@ -125,8 +129,27 @@ def _lower(
     nodes = tuple(replace(n, part_of=parts.get(n.outputs[0], "")) for n in nodes)
     undecided = tuple(ledger.undecided)
     return Lowered(
-        model, nodes, constants, shapes, floats, tuple(changed), reasons, runs, undecided
+        model,
+        nodes,
+        constants,
+        shapes,
+        floats,
+        tuple(changed),
+        reasons=reasons,
+        runs=runs,
+        stepped_back=back,
+        undecided=undecided,
     )
+
+
+def _stepped_back(
+    model: onnx.ModelProto, newest: tuple[int, int]
+) -> tuple[onnx.ModelProto, bool]:
+    """Return the model in an opset that the runtime knows, and whether there is one."""
+    try:
+        return within(model, newest, as_before=True), True
+    except ModelError:
+        return model, False
 
 
 def _spelled(

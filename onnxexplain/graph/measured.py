@@ -9,6 +9,7 @@ import onnx
 from onnx import helper
 
 from onnxexplain.errors import ModelError
+from onnxexplain.graph import weightless
 from onnxexplain.graph.folding import MOST_ELEMENTS, Run, infer
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +56,7 @@ def _next(
 def _run(
     model: onnx.ModelProto, node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], run: Run
 ) -> dict[str, Array]:
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    inferred = onnx.shape_inference.infer_shapes(weightless.standing_by(model)).graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*inferred.input, *inferred.value_info)}
     held = [t for t in model.graph.initializer if t.name in node.input]
     known = {t.name for t in held}

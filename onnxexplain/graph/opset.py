@@ -15,9 +15,7 @@ NARROW_OPSET = 21
 """The same for models quantised to four or sixteen bits, which the standard has from here on, and
 for quantised models in float64, which it has from 19 on."""
 
-_NARROW = frozenset(
-    {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT16, TensorProto.UINT16}
-)
+_NARROW = frozenset({TensorProto.INT4, TensorProto.UINT4, TensorProto.INT16, TensorProto.UINT16})
 
 
 def raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
@@ -87,10 +85,21 @@ def _quantised_wide(graph: onnx.GraphProto) -> bool:
     return wide and any(quantised(n.domain, n.op_type) for n in graph.node)
 
 
-def within(proto: onnx.ModelProto, newest: tuple[int, int]) -> onnx.ModelProto:
+WIDER = 22
+"""In this opset operators took more types, and nothing else about them changed."""
+
+_NARROWER = {"RoiAlign", "Bernoulli"}
+"""Operators that the runtime has only as they were before that."""
+
+
+def within(
+    proto: onnx.ModelProto, newest: tuple[int, int], *, as_before: bool = False
+) -> onnx.ModelProto:
     """Return a model newer than the runtime in an opset and IR version that it loads.
 
     Where every operator of it already stood as it is in that opset, only the stamp changes.
+    With ``as_before`` an operator that was changed since is taken as it was then, mostly for fewer
+    types: what comes out must be compared.
 
     Raises
     ------
@@ -98,6 +107,8 @@ def within(proto: onnx.ModelProto, newest: tuple[int, int]) -> onnx.ModelProto:
         if it uses what came later, naming the node.
     """
     opset, ir = newest
+    if any(node.op_type in _NARROWER and not node.domain for node in proto.graph.node):
+        opset = min(opset, WIDER - 1)
     entry = next((o for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
     version = entry.version if entry is not None else 0
     if version <= opset and proto.ir_version <= ir:
@@ -110,7 +121,9 @@ def within(proto: onnx.ModelProto, newest: tuple[int, int]) -> onnx.ModelProto:
             continue
         known = min(version, onnx.defs.onnx_opset_version())
         since = onnx.defs.get_schema(node.op_type, known).since_version
-        if since > opset:
+        if as_before and onnx.defs.has(node.op_type, opset, ""):
+            continue
+        if since > opset and since != WIDER:
             raise ModelError(
                 f"{node} is of opset {since}; the installed ONNX Runtime knows {opset}; "
                 "install a newer one, or export with an older opset"

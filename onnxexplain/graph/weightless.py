@@ -90,7 +90,7 @@ def outside(tensor: onnx.TensorProto) -> bool:
 
 def whole(light: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
     """Return a copy in which the weights that lie outside are brought back."""
-    names = {t.name for t in light.graph.initializer if outside(t)}
+    names = [t.name for t in light.graph.initializer if outside(t)]
     model = without(light, names)
     model.graph.initializer.extend(numpy_helper.from_array(weights[n], n) for n in names)
     return model
@@ -110,7 +110,7 @@ def without(model: onnx.ModelProto, names: Container[str]) -> onnx.ModelProto:
 
 
 def _large(tensor: onnx.TensorProto) -> bool:
-    return math.prod(tensor.dims) > LARGE
+    return bool(math.prod(tensor.dims) > LARGE)
 
 
 def _set(message: "onnx.ModelProto | onnx.GraphProto", field: object, value: object) -> None:

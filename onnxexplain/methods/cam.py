@@ -23,7 +23,8 @@ class Cam(Method):
     """``sum_k w_k A_k``, for models that end in global average pooling and a linear layer.
 
     The map's mean plus the bias is the class's score. Of all layers it takes those that only a mean
-    and linear layers follow.
+    and linear layers follow. Where the scores explained have positions of their own, as before the
+    pooling of SqueezeNet, a class is their sum, which stands for the mean.
     """
 
     def __call__(self, way: Way) -> Found:
@@ -93,4 +94,5 @@ def _fault(way: Way, layer: str) -> str | None:
                 f"{node} follows `{layer}`; a CAM needs global average pooling and a "
                 "linear layer there"
             )
-    return None if means else f"no global average pooling follows `{layer}`"
+    summed = way.values[way.output].ndim > 2  # a class target is the sum over the positions
+    return None if means or summed else f"no global average pooling follows `{layer}`"

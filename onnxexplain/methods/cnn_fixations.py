@@ -43,7 +43,8 @@ class CnnFixations(Method):
         class; ``strongest`` takes the mean for a pool like any other, which leaves one point.
     keep
         how much of what speaks for a dense unit is followed, the strongest contributions first;
-        less than 1 leaves the many weak ones out, as the paper allows.
+        less than 1 leaves the many weak ones out, as the paper allows. A point counts one, however
+        little led to it, so that with 1 many lie beside the object: try 0.9.
     outliers
         whether points are dropped that have no more than one point in twenty within a tenth of the
         image's diagonal, themselves included.

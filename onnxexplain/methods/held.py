@@ -1,5 +1,6 @@
 """Operators read with a part of what varies held fixed: statistics, and gates."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,7 +39,7 @@ def gated(way: Way) -> Way:
         if node.domain or len(factors) < 2 or not _is_product(node):
             nodes.append(node)
             continue
-        carrier = min(factors, key=lambda slot, node=node: _gate_like(way, makers, node, slot))
+        carrier = min(factors, key=functools.partial(_gate_like, way, makers, node))
         held = tuple(slot for slot in factors if slot != carrier)
         nodes.append(replace(node, domain=HELD, attributes=node.attributes | {"held": held}))
     return replace(way, nodes=tuple(nodes))

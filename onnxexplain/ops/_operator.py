@@ -1,5 +1,6 @@
 """What is known of an operator: its role, its way back, its offset; and where it is looked up."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Operator:
     fixed: tuple[int, ...] = ()
     """Inputs that must be constant: there is no way back into them."""
 
-    @property
+    @functools.cached_property
     def told(self) -> bool:
         """Whether the way back wants to know which inputs vary: some derivatives are dear."""
         return "varies" in inspect.signature(self.back).parameters

@@ -122,7 +122,8 @@ def _contract(xp, operands, wanted):
         a, b, *rest = operands
         needed = {*wanted, *(letter for _, letters in rest for letter in letters)}
         operands = [_product(xp, a, b, needed), *rest]
-    return _sum_to(xp, *operands[0], wanted)
+    ((x, letters),) = operands
+    return _sum_to(xp, x, letters, wanted)
 
 
 def _spread(xp, x, letters, wanted, sizes):
@@ -161,8 +162,8 @@ def _einsum_offset(xp, y, *operands, varies, equation):
 def einsum(xp, g, y, *operands, varies, equation):
     terms, out, sizes = _terms(xp, equation, operands)
     slim = [_slim(xp, x, named, sizes) for x, named in terms]
-    found = []
-    for i, (x, named) in enumerate(slim):
+    found: list[object] = []
+    for i, (_, named) in enumerate(slim):
         if not varies[i]:
             found.append(None)
             continue

@@ -42,17 +42,13 @@ def batch_norm(
         raise NotImplementedError("training_mode=1: its statistics are those of the whole batch")
     inverse = 1.0 / xp.sqrt(var + epsilon)
     slope, axes = scale * inverse, [a for a in range(x.ndim) if a != 1]
-    to_b = xp.sum(g, axis=axes) if any(varies[1:]) else None
-    around = None
-    if varies[1] or varies[4]:
-        around = xp.sum(g * (x - xp.channel(mean, x)), axis=axes)
-    return (
-        g * xp.channel(slope, x) if varies[0] else None,
-        around * inverse if varies[1] else None,
-        to_b if varies[2] else None,
-        -to_b * slope if varies[3] else None,
-        -0.5 * around * slope * inverse * inverse if varies[4] else None,
-    )
+    to_x = g * xp.channel(slope, x) if varies[0] else None
+    if not any(varies[1:]):
+        return (to_x, None, None, None, None)
+    to_b = xp.sum(g, axis=axes)
+    around = xp.sum(g * (x - xp.channel(mean, x)), axis=axes)
+    to_var = -0.5 * around * slope * inverse * inverse
+    return (to_x, around * inverse, to_b, -to_b * slope, to_var)
 
 
 # ----- By its own mean and deviation, then scaled and shifted -----

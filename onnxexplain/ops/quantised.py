@@ -7,8 +7,8 @@ from onnxexplain.ops._operator import none, operator
 
 _DOMAIN = "onnxexplain"
 
-_ENDLESS = float("inf")
-"""The reach of a grid that clips nothing."""
+_NEVER = float("inf")
+"""The end of a grid that clips nothing there."""
 
 
 def _steps(xp, steps, x, axis, block_size):
@@ -27,29 +27,27 @@ def _steps(xp, steps, x, axis, block_size):
     return xp.cut(every, cuts)
 
 
-def _inside(xp, x, scale, zero, axis, block_size, low, high):
-    """Where ``x`` lies on the grid, and is only rounded."""
+def _kept(xp, g, x, scale, zero, axis, block_size, low, high):
+    """What of ``g`` stands where ``x`` is rounded to a number of the grid, and not cut off."""
     step = _steps(xp, xp.cast_like(scale, x), x, axis, block_size)
     shift = _steps(xp, xp.cast_like(zero, x), x, axis, block_size)
-    whole = xp.round(x / step)
-    return xp.logical_and(whole >= low - shift, whole <= high - shift)
+    if low > -_NEVER:
+        g = xp.where(x >= (low - 0.5 - shift) * step, g, 0.0)
+    if high < _NEVER:
+        g = xp.where(x <= (high + 0.5 - shift) * step, g, 0.0)
+    return g
 
 
 def _fake_quantize_offset(
     xp, y, x, scale, zero, *, varies, axis=1, block_size=0, low=0.0, high=255.0
 ):
-    # Inside: what rounding added. Outside: the end of the grid, which is a constant.
-    if high - low == _ENDLESS:
-        return y - x
-    return xp.where(_inside(xp, x, scale, zero, axis, block_size, low, high), y - x, y)
+    # On the grid: what rounding added. Beyond it: its end, which is a constant.
+    return y - _kept(xp, x, x, scale, zero, axis, block_size, low, high)
 
 
 @operator("FakeQuantize", domain=_DOMAIN, role="activation", offset=_fake_quantize_offset)
 def fake_quantize(xp, g, y, x, scale, zero, *, axis=1, block_size=0, low=0.0, high=255.0):
-    if high - low == _ENDLESS:
-        return (g, None, None)
-    inside = _inside(xp, x, scale, zero, axis, block_size, low, high)
-    return (xp.where(inside, g, 0.0), None, None)
+    return (_kept(xp, g, x, scale, zero, axis, block_size, low, high), None, None)
 
 
 @operator("DynamicGrid", domain=_DOMAIN, role="stop", offset=none)

@@ -1,6 +1,6 @@
 """Reductions: sums, means, norms, extremes and products over axes."""
 
-from onnxexplain.ops._operator import operator
+from onnxexplain.ops._operator import none, operator
 
 
 def _axes(xp, x, axes, noop_with_empty_axes):
@@ -31,7 +31,7 @@ def _reduction(name, slope, offset=None):
         axes = _axes(xp, x, axes, noop_with_empty_axes)
         return xp.reshape_like(offset(xp, _column(xp, y, x, axes), x, axes), y)
 
-    @operator(name, role="reduction", fixed=(1,), **({"offset": held} if offset else {}))
+    @operator(name, role="reduction", offset=held if offset else none, fixed=(1,))
     def back(xp, g, y, x, axes=None, *, keepdims=1, noop_with_empty_axes=0):
         axes = _axes(xp, x, axes, noop_with_empty_axes)
         g, y = (_column(xp, v, x, axes) for v in (g, y))

@@ -65,8 +65,8 @@ def find(image: Image.Image) -> Disc:
 
 def cut(
     image: Image.Image, size: tuple[int, int] | None, method: Image.Resampling
-) -> tuple[Image.Image, Box]:
-    """Return the disc resized to fill ``size``, its surround black, and its box.
+) -> tuple[Image.Image, Disc]:
+    """Return the disc resized to fill ``size``, its surround black, and where it was.
 
     Without a size it keeps its own.
     """
@@ -86,7 +86,7 @@ def cut(
     pixels = np.array(part)
     y, x = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (rows, columns))
     pixels[np.hypot(x[None, :], y[:, None]) > 1] = 0
-    return Image.fromarray(pixels), box
+    return Image.fromarray(pixels), disc
 
 
 # ----- The rim -----

@@ -46,6 +46,8 @@ class Picture:
     box
         the part of it that the model sees: left, top, right, bottom, in its pixels; a disc that
         the frame cuts off reaches beyond it.
+    disc
+        the retina's disc that the box is about, where the recipe looks for one.
     """
 
     values: Array
@@ -53,6 +55,7 @@ class Picture:
     photo: Array
     box: tuple[float, float, float, float]
     recipe: Recipe
+    disc: fundus.Disc | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what was done, as JSON takes it."""
@@ -63,10 +66,10 @@ class Picture:
             "photograph": [height, width],
             "box": [round(v, 3) for v in self.box],
         }
-        if self.recipe.mode == "fundus":
-            left, top, right, bottom = self.box
-            done["centre"] = [round((left + right) / 2, 3), round((top + bottom) / 2, 3)]
-            done["radius"] = round((right - left) / 2, 3)
+        if self.disc is not None:
+            done["disc_found"] = self.disc.found
+            done["centre"] = [round(self.disc.x, 3), round(self.disc.y, 3)]
+            done["radius"] = round(self.disc.radius, 3)
         return done
 
     def carry_back(self, values: Array, *, smooth: bool = True) -> Array:
@@ -157,7 +160,12 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
 def prepare(image: Image.Image, recipe: Recipe, info: "ValueInfo | None" = None) -> Picture:
     """Do to a photograph what ``recipe`` says."""
     photo = np.asarray(image.convert("RGB"))
-    cut, box = _cut(image, recipe)
+    disc = None
+    if recipe.mode == "fundus":
+        cut, disc = fundus.cut(image, recipe.size, _RESAMPLE[recipe.interpolation])
+        box = disc.box
+    else:
+        cut, box = _cut(image, recipe)
     cut = cut.convert("L" if recipe.channels == "gray" else "RGB")
     pixels = np.asarray(cut, np.float32)
     if recipe.channels == "bgr":
@@ -172,7 +180,7 @@ def prepare(image: Image.Image, recipe: Recipe, info: "ValueInfo | None" = None)
     values = np.ascontiguousarray(values[None], np.float32)
     if info is not None and np.dtype(_dtype(info)).kind in "iu":
         values = values.round().astype(info.dtype)
-    return Picture(values, np.asarray(cut.convert("RGB")), photo, box, recipe)
+    return Picture(values, np.asarray(cut.convert("RGB")), photo, box, recipe, disc)
 
 
 def _floats(numbers: tuple[float, ...]) -> Array:
@@ -187,8 +195,6 @@ def _cut(
     image: Image.Image, recipe: Recipe
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
     """Resize, then keep the middle; the sizes are rounded as torchvision rounds them."""
-    if recipe.mode == "fundus":
-        return fundus.cut(image, recipe.size, _RESAMPLE[recipe.interpolation])
     width, height = image.size
     if recipe.size is None:
         return image, (0.0, 0.0, width, height)

@@ -14,7 +14,7 @@ from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
 from onnxexplain.errors import ModelError, OnnxExplainError
 from onnxexplain.graph.spelled.quantised import dequantised
-from onnxexplain.runtime.reference_spatial import SPATIAL
+from onnxexplain.runtime.reference_spatial import SPATIAL, padded
 from onnxexplain.runtime.reference_norms import NORMS
 from onnxexplain.tensor import Arrays, Window
 from onnxexplain.tensor.array_windows import window_counts
@@ -160,7 +160,7 @@ def evaluate(
 ) -> dict[str, Array]:
     """Run a model on ONNX's reference implementation and return the named tensors."""
     try:
-        evaluator = ReferenceEvaluator(proto, new_ops=NEW_OPS)
+        evaluator = ReferenceEvaluator(padded(proto, feeds), new_ops=NEW_OPS)
         found: Any = evaluator.run(None, dict(feeds), intermediate=True)
     except OnnxExplainError:
         raise

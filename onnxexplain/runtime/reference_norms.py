@@ -11,7 +11,8 @@ Array = np.ndarray[Any, Any]
 def _standard(x: Array, axis: Any, epsilon: float) -> Array:
     """``x`` less its mean, over its deviation."""
     centred = x - x.mean(axis=axis, keepdims=True)
-    return centred / np.sqrt((centred * centred).mean(axis=axis, keepdims=True) + epsilon)
+    variance: Array = (centred * centred).mean(axis=axis, keepdims=True)
+    return centred / np.sqrt(variance + epsilon)
 
 
 class LayerNormalization(OpRun):

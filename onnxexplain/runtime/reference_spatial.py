@@ -6,17 +6,22 @@ differ, the runtime is right: it is what runs the model.
 - AffineGrid, GridSample, DeformConv: places in float32; GridSample moves a place to the edge before
   the cubic kernel is laid around it, where the runtime moves what the kernel reads.
 - ConvTranspose: its groups take the wrong weights.
+- GlobalLpPool, MaxRoiPool: there are none.
 - LpPool: windows that overhang, and pads that are not symmetric.
-- GlobalLpPool, MaxRoiPool: there are none. MaxUnpool: with an output shape its indices count in another shape.
+- MaxUnpool: with an output shape its indices count in another shape.
 - Resize: coordinates in float64 fall on the other side of a tie. RoiAlign: so does the number of
   samples.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx.reference.op_run import OpRun
 
+from onnxexplain.graph import inference_form
+from onnxexplain.graph.folding import infer
 from onnxexplain.ops import find
 from onnxexplain.tensor import Arrays, Window
 
@@ -54,3 +59,15 @@ _WORDS = (
 )
 
 SPATIAL: list[Any] = [MaxUnpool, *map(_by_words, _WORDS.split())]
+
+
+def padded(proto: onnx.ModelProto, feeds: Mapping[str, Any]) -> onnx.ModelProto:
+    """Return a model that says its pads: the kernels here know no ``auto_pad``."""
+    if not any(a.name == "auto_pad" for node in proto.graph.node for a in node.attribute):
+        return proto
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    inference_form.weights_out_of_inputs(model)
+    inference_form.fix_sizes(model, {name: value.shape for name, value in feeds.items()})
+    inference_form.resolve_auto_pad(model, infer(model))
+    return model

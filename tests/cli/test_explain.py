@@ -95,6 +95,17 @@ def test_preprocessing_is_as_asked(call, here):
     assert (done["mode"], done["box"]) == ("resize", [0, 0, 60, 40])
 
 
+def test_a_photograph_without_a_retina_is_told_of(call, here):
+    flags = ("--preprocess", "fundus", "--size", "24x24", "-o", "o")
+    Image.new("RGB", (60, 40), (90, 80, 70)).save(here / "plain.png")
+    told = call("explain", "model.onnx", "plain.png", *flags)
+    assert told.code == 0, told.err
+    assert told.err.count("plain.png: no retina's disc found") == 1
+    done = json.loads((here / "o/plain.json").read_text())["preprocess"]
+    assert (done["disc_found"], done["centre"], done["radius"]) == (False, [30, 20], 20)
+    assert call("explain", "model.onnx", "plain.png", *flags, "--quiet").err == ""
+
+
 def test_options_reach_the_method(call, here):
     flags = ("--prior", "flat", "--receptive-field", "nominal", "--option", "ties=share")
     assert call("explain", "model.onnx", "photo.png", "-o", "o", *flags).code == 0

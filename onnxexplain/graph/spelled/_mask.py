@@ -105,7 +105,7 @@ class Mask:
         return self._choose(allowed, scores) if allowed else scores
 
     def weights(self, scores: str) -> str:
-        """Return the softmax of what is allowed; zeros for a query that has nothing to attend to."""
+        """Return the softmax of what is allowed: zeros for a query that may attend to nothing."""
         allowed = self._allowed()
         if not allowed:
             return self.scope.write("Softmax", scores, axis=-1)

@@ -42,14 +42,26 @@ def prelu(scope: Scope) -> bool:
     return True
 
 
+@spelling("Mod")
+def mod(scope: Scope) -> bool:
+    """The rest of a floored division of floats, which the runtime knows of integers alone."""
+    x, divisor = scope.node.inputs
+    if scope.node.attributes.get("fmod", 0) or not scope.is_float(x):
+        return False
+    whole = scope.write("Floor", scope.write("Div", x, divisor))
+    scope.write("Sub", x, scope.write("Mul", whole, divisor), to=scope.node.outputs[0])
+    return True
+
+
 @spelling("OneHot")
 def one_hot(scope: Scope) -> bool:
-    """A depth given as a float, which shape inference does not read, as the integer it is."""
+    """Indices and a depth given as floats, which not everybody reads, as the integers they are."""
     depth = scope.value(scope.node.inputs[1])
     if depth is None or depth.dtype == np.int64:
         return False
     indices, _, values = scope.node.inputs
     whole = scope.constant(depth.astype(np.int64))
+    indices = scope.write("CastLike", indices, whole)
     axis = scope.node.attributes.get("axis", -1)
     scope.write("OneHot", indices, whole, values, to=scope.node.outputs[0], axis=axis)
     return True

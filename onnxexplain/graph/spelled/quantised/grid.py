@@ -90,43 +90,30 @@ def functions(opset: int) -> list[onnx.FunctionProto]:
     ``DynamicGrid`` finds the grid for a tensor as DynamicQuantizeLinear does. ``Numbers`` gives the
     integers back where something reads them as integers.
     """
-    stamp = [helper.make_opsetid("", opset)]
     said = ("axis", "block_size") if opset >= BLOCKS else ("axis",)
+    largest = float(np.finfo(np.float32).max)
     quantise = _node("QuantizeLinear", ["x", "scale", "zero"], ["q"], *said)
+    on_grid = [
+        quantise,
+        _node("DequantizeLinear", ["q", "scale", "zero"], ["d"], *said),
+        # A layer that reads what DequantizeLinear gives would have its weights quantised anew by
+        # ONNX Runtime, more coarsely than the file has them; behind this it stays as it is.
+        helper.make_node("Constant", [], ["least"], value_float=-largest),
+        helper.make_node("Constant", [], ["most"], value_float=largest),
+        *(_node("CastLike", [name, "x"], [f"{name}_as_x"]) for name in ("d", "least", "most")),
+        _node("Clip", ["d_as_x", "least_as_x", "most_as_x"], ["y"]),
+    ]
+    find = [
+        _node("DynamicQuantizeLinear", ["x"], ["q", "s", "zero"]),
+        _node("CastLike", ["s", "x"], ["scale"]),
+    ]
+    grid = ["x", "scale", "zero"]
+    ends = ["axis", "block_size", "low", "high"]
+    stamp = [helper.make_opsetid("", opset)]
     return [
-        helper.make_function(
-            DOMAIN,
-            "FakeQuantize",
-            ["x", "scale", "zero"],
-            ["y"],
-            [
-                quantise,
-                _node("DequantizeLinear", ["q", "scale", "zero"], ["d"], *said),
-                _node("CastLike", ["d", "x"], ["y"]),
-            ],
-            stamp,
-            ["axis", "block_size", "low", "high"],
-        ),
-        helper.make_function(
-            DOMAIN,
-            "DynamicGrid",
-            ["x"],
-            ["scale", "zero"],
-            [
-                _node("DynamicQuantizeLinear", ["x"], ["q", "s", "zero"]),
-                _node("CastLike", ["s", "x"], ["scale"]),
-            ],
-            stamp,
-        ),
-        helper.make_function(
-            DOMAIN,
-            "Numbers",
-            ["x", "scale", "zero"],
-            ["q"],
-            [quantise],
-            stamp,
-            ["axis", "block_size"],
-        ),
+        helper.make_function(DOMAIN, "FakeQuantize", grid, ["y"], on_grid, stamp, ends),
+        helper.make_function(DOMAIN, "DynamicGrid", ["x"], ["scale", "zero"], find, stamp),
+        helper.make_function(DOMAIN, "Numbers", grid, ["q"], [quantise], stamp, ends[:2]),
     ]
 
 

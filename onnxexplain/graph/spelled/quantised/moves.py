@@ -38,12 +38,27 @@ def move(step: Step) -> bool:
     return node.op_type in JOINS and _joined(step, grid)
 
 
+def stay(step: Step) -> None:
+    """Note that floats which lie on a grid still do so once they are moved."""
+    node = step.node
+    grid = step.walk.on_grid.get(node.inputs[0]) if node.inputs else None
+    if grid is None or node.domain or node.op_type not in MOVES:
+        return
+    if node.op_type in ALIKE or (_single(step, grid) and not _between(step)):
+        step.walk.on_grid[node.outputs[0]] = grid
+
+
+def _between(step: Step) -> bool:
+    """Whether a resize makes numbers that were not there."""
+    return step.node.op_type == "Resize" and step.said("mode", "nearest") != "nearest"
+
+
 def _moved(step: Step, grid: Grid) -> bool:
     node = step.node
     if any(t in step.walk.held for t in node.inputs[1:]):
         return False
     inputs = [step.walk.held[node.inputs[0]].name, *node.inputs[1:]]
-    if node.op_type == "Resize" and step.said("mode", "nearest") != "nearest":
+    if _between(step):
         between = step.write("Resize", *inputs, **node.attributes)  # new numbers, to be rounded
         step.quantise(between, grid.scale, grid.zero, node.outputs[0])
         return True

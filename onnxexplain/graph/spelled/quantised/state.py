@@ -30,6 +30,8 @@ class Walk:
     outputs: frozenset[str]
     captured: frozenset[str]
     """What the graphs inside nodes read: there the name must keep its integers."""
+    on_grid: dict[str, Grid] = field(default_factory=dict)
+    """Float tensors whose elements are numbers of a grid already."""
     held: dict[str, Held] = field(default_factory=dict)
     integers: dict[str, str] = field(default_factory=dict)
     """Where the integers of a held tensor are."""

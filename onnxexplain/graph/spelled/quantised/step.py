@@ -217,9 +217,12 @@ class Step(Scope):
             zero = self.constant(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind)))
             self.walk.kinds[zero] = kind
         grid = Grid(scale, zero, kind, axis, block)
+        if to not in self.walk.outputs and self._lies_on(x, grid):
+            self.hold(to, Held(x, grid))
+            return
         low, high = map(float, RANGES[kind])
-        if self._rectified(x, zero, low):
-            x = self.write("Relu", x)
+        if self._begins_at(zero, low) and (maker := self._maker(x)) in (*SIGNED, "Relu"):
+            x, low = x if maker == "Relu" else self.write("Relu", x), -math.inf
         if self._ends(to):
             low, high = -math.inf, math.inf
         name = self.name(to, grid)
@@ -232,14 +235,23 @@ class Step(Scope):
         self.quantise(y, self.input(slot), self.input(slot + 1), self.node.outputs[0])
         return True
 
-    def _rectified(self, x: str, zero: str, low: float) -> bool:
-        """Whether a grid cuts off what is below 0 of a tensor that may be."""
+    def _begins_at(self, zero: str, low: float) -> bool:
+        """Whether the least number of a grid stands for 0."""
         zeros = self.value(zero)
-        if zeros is None or not bool(np.all(zeros.astype(np.float64) == low)):
-            return False
+        return zeros is not None and bool(np.all(zeros.astype(np.float64) == low))
+
+    def _maker(self, x: str) -> str:
+        """The type of the operator that makes a tensor."""
         made = next((n.op_type for n in reversed(self.nodes) if x in n.output), "")
         maker = self.walk.makers.get(x)
-        return (made or (maker.op_type if maker else "")) in SIGNED
+        return made or (maker.op_type if maker is not None else "")
+
+    def _lies_on(self, x: str, grid: Grid) -> bool:
+        """Whether all elements of a float tensor are numbers of a grid already."""
+        on = self.walk.on_grid.get(x)
+        if on is None or on.kind != grid.kind or (on.axis, on.block) != (grid.axis, grid.block):
+            return False
+        return self.same(on.scale, grid.scale, 1) and self.same(on.zero, grid.zero, 0)
 
     def _ends(self, tensor: str) -> bool:
         """Whether a tensor is an output of the model, but for what merely carries it there."""
@@ -266,6 +278,8 @@ class Step(Scope):
     def hold(self, tensor: str, held: Held) -> None:
         """Note which float tensor stands for a quantised one."""
         self.walk.held[tensor] = held
+        if held.grid.kind in RANGES:
+            self.walk.on_grid[held.name] = held.grid
         if tensor in self.walk.captured:
             self.walk.integers[tensor] = self._integers(held, tensor)
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
+from onnxexplain.graph import weightless
 from onnxexplain.graph.node import Node, read_nodes, reads
 from onnxexplain.graph.spelled.quantised.grid import DOMAIN, NARROW_FLOATS, functions
-from onnxexplain.graph.spelled.quantised.moves import move
+from onnxexplain.graph.spelled.quantised.moves import move, stay
 from onnxexplain.graph.spelled.quantised.state import Walk
 from onnxexplain.graph.spelled.quantised.step import HANDLERS, Step
 
@@ -45,6 +46,7 @@ def dequantise(
             done.append(node.op_type)
         else:
             step.keep()
+            stay(step)
         written += step.nodes
         graph.initializer.extend(step.constants)
     if not done:
@@ -69,7 +71,8 @@ def _begins(node: Node) -> bool:
 
 
 def _state(model: onnx.ModelProto, nodes: Sequence[Node], dtype: str) -> Walk:
-    typed = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    light = weightless.standing_by(model)
+    typed = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     values = (*typed.input, *typed.value_info, *typed.output)
     constants = {t.name: t for t in model.graph.initializer}
     readers: dict[str, list[Node]] = {}
