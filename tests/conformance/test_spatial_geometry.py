@@ -197,16 +197,9 @@ def test_resize(says, drawn, seed):
     held, scales, asked, roi = {}, "", "", ""
     if drawn.draw(st.booleans()):
         times = drawn.draw(
-            st.tuples(*[st.sampled_from([0.3, 0.5, 0.6, 1.0, 1.1, 2.0, 2.6, 3.0])] * 2)
+            st.tuples(*[st.sampled_from([0.3, 0.5, 0.6, 1.0, 1.1, 1.4, 2.0, 2.6, 3.0])] * 2)
         )
-        lengths = [np.float32(t) * np.float32(n) for t, n in zip(times, sizes, strict=True)]
-        # The standard's inference and the runtime round a length that is nearly whole apart.
-        assume(
-            all(
-                v >= 1 and int(v) == int(float(np.float32(t)) * n)
-                for v, t, n in zip(lengths, times, sizes, strict=True)
-            )
-        )
+        assume(all(np.float32(t) * n >= 1 for t, n in zip(times, sizes, strict=True)))
         held["scales"], scales = np.array([1, 1, *times], np.float32), "scales"
     else:
         wanted = drawn.draw(st.tuples(st.integers(1, 11), st.integers(1, 11)))
