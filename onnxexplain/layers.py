@@ -12,7 +12,7 @@ from onnxexplain.graph import ReceptiveField
 from onnxexplain.results import Results, named
 
 if TYPE_CHECKING:
-    from onnxexplain.explanation import Explanation
+    from onnxexplain.answered import Answered
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +38,7 @@ class Layer:
     """One tensor: its activation, its score, the constant of its block, where it looks."""
 
     name: str
-    _of: "Explanation"
+    _of: "Answered"
     _held: dict[str, Array] = field(default_factory=dict)
 
     @property
@@ -122,7 +122,7 @@ class Layer:
 class Layers(Mapping[str, Layer]):
     """Every float tensor of the user's graph on the way, by name."""
 
-    def __init__(self, of: "Explanation", results: Results) -> None:
+    def __init__(self, of: "Answered", results: Results) -> None:
         self._of = of
         self._names = of.tensors
         self._layers: dict[str, Layer] = {}

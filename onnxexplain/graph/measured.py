@@ -11,6 +11,7 @@ from onnx import helper
 from onnxexplain.errors import ModelError
 from onnxexplain.graph import weightless
 from onnxexplain.graph.folding import MOST_ELEMENTS, Run, infer
+from onnxexplain.graph.resized import say_sizes
 
 Array = np.ndarray[Any, Any]
 
@@ -25,6 +26,8 @@ def measure(
 
     Each such node is run by itself, on zeros; what the runtime refuses stays unknown.
     """
+    while say_sizes(model, shapes):
+        shapes = infer(model)
     held = {t.name for t in model.graph.initializer}
     tried: set[str] = set()
     while (node := _next(model, shapes, held, tried)) is not None:
@@ -49,7 +52,8 @@ def _next(
         ready = all(t in shapes or t in held for t in node.input if t)
         told = all(t in shapes for t in node.output if t)
         if foreign and ready and not told and node.name not in tried:
-            return node
+            found: onnx.NodeProto = node
+            return found
     return None
 
 

@@ -121,8 +121,9 @@ class TapeMoves(Writing):
             return x
         if x.value is not None:
             return self.constant(x.value.reshape(tuple(shape)))
-        empty = {"allowzero": 1} if 0 in shape else {}  # a 0 else stands for the size at hand
-        return self.op("Reshape", x, self.ints(shape), shape=shape, **empty)
+        if 0 in shape:  # which else stands for the size at hand
+            return self.op("Reshape", x, self.ints(shape), shape=shape, allowzero=1)
+        return self.op("Reshape", x, self.ints(shape), shape=shape)
 
     def reshape_like(self, g: Symbol, x: Symbol) -> Symbol:
         return self.reshape(g, x.shape)
