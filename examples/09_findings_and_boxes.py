@@ -17,6 +17,12 @@ MODELS = Path(__file__).parents[1] / "models"
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 OUT.mkdir(parents=True, exist_ok=True)
 
+
+def taken(picture: Image.Image) -> np.ndarray:
+    """Return a picture as the models take it: [1, 3, H, W], 0 to 1."""
+    return np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
+
+
 # ----- A picture with a circle, a ring, a triangle and a square -----
 
 large = Image.new("RGB", (384, 384), (60, 90, 120))  # drawn large and reduced: smooth edges
@@ -25,7 +31,8 @@ pen.ellipse((32, 32, 136, 136), fill=(230, 200, 60))
 pen.ellipse((240, 40, 344, 144), outline=(240, 120, 160), width=24)
 pen.polygon((120, 232, 176, 344, 56, 336), fill=(120, 220, 120))
 pen.rectangle((248, 248, 328, 328), fill=(220, 80, 60))
-x = np.asarray(large.reduce(4), np.float32).transpose(2, 0, 1)[None] / 255
+grain = np.random.default_rng(0).normal(0, 6 / 255, (1, 3, 96, 96))  # as in what it learned from
+x = np.clip(taken(large.reduce(4)) + grain, 0, 1).astype(np.float32)
 
 # ----- How likely is each class, and what does that rest on? -----
 
@@ -36,14 +43,14 @@ print(", ".join(f"{label} {p:.0%}" for label, p in zip(model.labels, odds, stric
 found = [int(c) for c in np.flatnonzero(odds > 0.4)]
 
 for c in found:
-    crm(x, target=c).plot(boxes=0.3).savefig(OUT / f"crm_{model.labels[c]}.png")
+    crm(x, target=c).plot(boxes=0.3, min_size=8).savefig(OUT / f"crm_{model.labels[c]}.png")
 
 together = ox.explain(model, x, "crm", combined=True)
-together.plot(boxes=0.3).savefig(OUT / "crm_all_classes.png")
+together.plot(boxes=0.1, min_size=8).savefig(OUT / "crm_all_classes.png")
 
 e = crm(x, targets=found)
 e.plot(boxes=0.3, min_size=8).savefig(OUT / "crm_boxes.png")
-for box in e.boxes(0.3, min_size=8):
+for box in e.boxes(0.3, min_size=8):  # it knows a triangle by its corners, and each has a box
     place = f"columns {box['x0']} to {box['x1']}, rows {box['y0']} to {box['y1']}"
     print(f"{box['label']}, {box['probability']:.0%}: {place}")
 
@@ -52,8 +59,8 @@ for box in e.boxes(0.3, min_size=8):
 for method in ("grad-cam", "guided-grad-cam"):
     ox.explain(model, x, method, targets=found).plot().savefig(OUT / f"{method}.png")
 
-# Every channel that speaks for a class at all leads to a point; the weakest tenth is left out.
-e = ox.explain(model, x, "cnn-fixations", targets=found, keep=0.9)
+# Every channel that speaks for a class leads to a point; those that do so weakly are left out.
+e = ox.explain(model, x, "cnn-fixations", targets=found, keep=0.8)
 e.plot(boxes=0.4, min_size=8).savefig(OUT / "cnn-fixations.png")
 for c, (points,), (heat,) in zip(found, e.points, e.heatmap(), strict=True):
     row, column = np.unravel_index(heat.argmax(), heat.shape)
@@ -61,12 +68,17 @@ for c, (points,), (heat,) in zip(found, e.points, e.heatmap(), strict=True):
 
 # ----- Two networks asked together -----
 
-photograph = Image.open(MODELS / "boxes.png").convert("RGB")
-x = np.asarray(photograph, np.float32).transpose(2, 0, 1)[None] / 255
-pair = [MODELS / "boxes58k.onnx", MODELS / "boxes444k.onnx"]
-e = ox.explain(pair[0], x, "crm", target="with a square", ensemble=pair[1:])
-e.plot(boxes=0.3).savefig(OUT / "ensemble.png")
-for member in (*e.members, e):
-    who = "both" if member is e else Path(member.model.source).stem
-    box = member.boxes(0.3)[0]
-    print(f"{who}: a square with {member.probabilities[0, 1]:.1%}, rows {box['y0']} to {box['y1']}")
+paper = Image.new("RGB", (224, 224))
+pen = ImageDraw.Draw(paper)
+for circle in ((30, 40, 70, 80), (150, 24, 190, 64), (40, 150, 62, 172)):
+    pen.ellipse(circle, fill="white")
+square = (112, 112, 156, 156)  # x0, y0, x1, y1: the last column and row lie outside
+pen.rectangle((112, 112, 155, 155), fill="white")
+
+pair = [ox.load(MODELS / f"{name}.onnx") for name in ("boxes58k", "boxes444k")]
+e = ox.explain(pair[0], taken(paper), "crm", target="with a square", ensemble=pair[1:])
+e.plot(boxes=0.3, known=square).savefig(OUT / "ensemble.png")
+for who, answer in zip(("the smaller", "the larger", "both"), (*e.members, e), strict=True):
+    box = answer.boxes(0.3)[0]
+    place = f"columns {box['x0']} to {box['x1']}, rows {box['y0']} to {box['y1']}"
+    print(f"{who}: {box['label']}, {box['probability']:.1%}, {place}")

@@ -203,7 +203,7 @@ def members(
     threshold: Any = first.combine_threshold
     said = "combine_threshold"
     if not isinstance(threshold, int | float) or not 0 <= threshold < 1:
-        raise MethodError(f"{said} is {threshold!r}; it is a part of a map's maximum, 0 to 1")
+        raise MethodError(f"{said} is {threshold!r}; it is a part of a maximum: 0 to 1, but not 1")
     if threshold and first.combine != "sum":
         raise MethodError(f"{said} is for combine=sum: a mean counts every place")
     if first.combine == "sum" and not sources:

@@ -130,6 +130,14 @@ def test_a_combination_has_no_class(x):
     assert {(b["class"], b["label"], b["probability"]) for b in e.boxes(0.5)} == {(None,) * 3}
 
 
+def test_all_classes_together_have_no_name(x):
+    e = ox.explain(classifier(labels=LABELS), x[:1], "crm", targets="all", combined=True)
+    boxes = e.boxes(0.5)
+    assert {(b["class"], b["label"], b["probability"]) for b in boxes} == {(None,) * 3}
+    one = ox.explain(classifier(labels=LABELS), x[:1], "crm", target=1, combined=True)
+    assert boxes == one.boxes(0.5)
+
+
 @pytest.mark.parametrize("wrong", [{"threshold": 1.5}, {"threshold": "half"}, {"min_size": -1}])
 def test_wrong_options_are_named(x, wrong):
     e = ox.explain(classifier(), x[:1], "grad-cam", target=0)

@@ -57,6 +57,15 @@ def test_cam_before_a_1x1_convolution(x, engine):
 
 
 @engines
+def test_cam_of_scores_that_have_positions(x, engine):
+    """SqueezeNet's, before its mean: the sum over positions stands for it."""
+    whole = ox.explain(POOLED_BY_1X1, x, "cam", layer="a", target=2, engine=engine)
+    e = ox.explain(POOLED_BY_1X1, x, "cam", layer="a", output="s", target=2, engine=engine)
+    assert np.allclose(e.score, 64 * whole.score, rtol=1e-4)
+    assert np.allclose(e.attributions["a"], 64 * whole.attributions["a"], rtol=1e-4, atol=1e-4)
+
+
+@engines
 def test_top_k_of_all_is_cam(x, engine):
     cam = ox.explain(GAP, x, "cam", target=1, engine=engine).attributions["a"]
     every = ox.explain(GAP, x, "cam-topk", k=20, target=1, engine=engine).attributions["a"]

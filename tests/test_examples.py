@@ -7,8 +7,20 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+DRAWN = {
+    "07_sensitivity_and_cams": "sensitivity_sum sensitivity_own",
+    "08_circles_and_boxes": """
+        boxes58k_gradient boxes58k_guided-backprop boxes58k_grad-cam_of_every_layer
+        boxes444k_gradient boxes444k_guided-backprop boxes444k_guided-grad-cam_of_every_layer""",
+    "09_findings_and_boxes": """
+        crm_circle crm_triangle crm_all_classes crm_boxes grad-cam guided-grad-cam cnn-fixations
+        ensemble""",
+}
+"""Figures that stand in the folder named on the command line, or in ``out``."""
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
@@ -18,6 +30,9 @@ def test_script(path, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+    for name in DRAWN.get(path.stem, "").split():
+        with Image.open(tmp_path / "out" / f"{name}.png") as figure:
+            assert min(figure.size) > 300
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda p: p.stem)

@@ -3,6 +3,7 @@
 from io import BytesIO
 
 import numpy as np
+import onnx
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
@@ -11,6 +12,7 @@ import onnxexplain as ox
 from onnxexplain.figures import plot
 from onnxexplain.figures.panels import Panel, Scale, sheet, signed_limit
 from onnxexplain.figures.view import View
+from onnxexplain.figures.wrapping import wrapped
 from onnxexplain.photograph.image import prepare
 from onnxexplain.photograph.recipe import recipe_for
 from tests.builders import net, weights
@@ -94,6 +96,44 @@ def test_batches_tables_and_signals_have_figures(model, rng):
     )
     e = ox.explain(table, np.ones((1, 5), np.float32), targets="all")
     assert len(plot.explanation_figure(e).axes) == 2
+
+
+def test_samples_stand_side_by_side_each_on_its_own_scale(model, rng):
+    batch = rng.standard_normal((5, 3, 24, 24)).astype(np.float32)
+    batch[1] *= 1e-3
+    figure = plot.explanation_figure(ox.explain(model, batch, "input-x-gradient", target=0))
+    assert len(figure.axes) == 11
+    assert len({round(ax.get_position().y0, 3) for ax in figure.axes[:10]}) == 1
+    for ax in figure.axes[1:10:2]:
+        assert np.abs(ax.images[0].get_array()).max() == pytest.approx(1, rel=1e-3)
+
+
+def test_a_map_without_a_sign_begins_at_zero(model, picture):
+    e = ox.explain(model, picture.values, "gradient", part="squared", target=0)
+    figure = plot.explanation_figure(e, picture)
+    assert figure.axes[-1].get_ylim()[0] == 0
+    assert "higher on the colour bar" in words(figure)
+
+
+def test_long_names_break_behind_a_slash():
+    name = "/features/denseblock1/denselayer1/conv2/Conv_output_0"
+    lines = wrapped(name, 180, 12).split("\n")
+    assert "".join(lines) == name
+    assert max(map(len, lines)) <= 25
+    assert all(line.endswith(("/", "_")) for line in lines[:-1])
+    assert wrapped("a" * 30, 120, 12) == "a" * 16 + "\n" + "a" * 14
+
+
+def test_classes_that_exclude_no_other_are_all_named(picture):
+    """Behind a sigmoid each class has a probability of its own."""
+    proto = classifier(labels=LABELS)
+    proto.graph.node.append(onnx.helper.make_node("Sigmoid", ["y"], ["odds"]))
+    proto.graph.output[0].name = "odds"
+    for bias, said in (([4, 4, -4], "0 cat, 1 dog."), ([-4, -5, -6], "none; the likeliest is 0")):
+        held = next(t for t in proto.graph.initializer if t.name == "c")
+        held.CopyFrom(onnx.numpy_helper.from_array(np.float32(bias) * 100, "c"))
+        e = ox.explain(proto, picture.values, "grad-cam", target=0)
+        assert f"Predicted: {said}" in words(plot.explanation_figure(e, picture))
 
 
 def test_another_colour_map_is_named_or_refused(model, picture):

@@ -202,6 +202,14 @@ def test_colours_are_the_channels_own(model, picture):
     np.testing.assert_array_equal(rgb[middle], bgr[middle][..., ::-1])
 
 
+def test_no_panel_is_empty(model, picture):
+    """Without a photograph the input itself and the map on it are shown."""
+    figure = ox.explain(model, picture.values, "gradient", target=1).plot(kind="signs")
+    assert [len(ax.get_title(loc="left")) > 1 for ax in figure.axes] == [True] * 9
+    for ax in figure.axes[:3]:
+        assert np.asarray(ax.images[0].get_array()).std() > 1
+
+
 @pytest.mark.parametrize("method", ["grad-cam", "crm"])
 def test_a_cam_has_no_signs(model, picture, method):
     e = ox.explain(model, picture.values, method, target=1)
@@ -238,6 +246,38 @@ def test_a_box_lies_on_the_photograph_where_it_lay_on_the_map(model, picture):
     assert patch.get_y() == pytest.approx(box["y0"] * side - 0.5)
     assert patch.get_width() == pytest.approx((box["x1"] - box["x0"]) * side)
     assert patch.get_height() == pytest.approx((box["y1"] - box["y0"]) * side)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "panels"),
+    [
+        ("gradient", {}, 2),
+        ("grad-cam", {}, 2),
+        ("grad-cam", {"layer": "all"}, 4),
+        ("cnn-fixations", {}, 3),
+    ],
+)
+def test_what_is_known_is_outlined_on_every_panel(model, picture, method, options, panels):
+    e = ox.explain(model, picture.values, method, target=1, **options)
+    figure = e.plot(known=(2, 3, 10, 8))
+    outlined = [ax.patches[0] for ax in figure.axes if ax.patches]
+    assert len(outlined) == panels
+    assert {(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in outlined} == {
+        (1.5, 2.5, 8, 5)
+    }
+    assert all(len(ax.patches) == 2 for ax in e.plot(known=[(0, 0, 3, 3), (4, 4, 9, 9)]).axes[:2])
+
+
+def test_what_is_known_lies_on_the_photograph_too(model, picture):
+    """24 x 24 out of the middle 40 x 40 of 60 x 40; none on the photograph whole, on paper."""
+    e = ox.explain(model, picture.values, "grad-cam", target=1)
+    patch = e.plot(picture, known=(0, 0, 24, 12)).axes[0].patches[0]
+    assert (patch.get_x(), patch.get_width(), patch.get_height()) == (9.5, 40, 20)
+    e = ox.explain(model, picture.values, "gradient", target=1)
+    signs = e.plot(picture, kind="signs", known=(0, 0, 24, 12))
+    assert [len(ax.patches) for ax in signs.axes] == [0] + [1] * 8
+    with pytest.raises(ox.MethodError, match="x0, y0, x1, y1"):
+        e.plot(known=(1, 2, 3))
 
 
 # ----- The sum of all scores -----

@@ -15,23 +15,23 @@ GRAIN = 12  # of 255 levels: the most noise that a camera may add
 class Batches:
     """Draws images of every grade equally often from the shards that are on disk by now.
 
-    Where there are lone eyes (`dataset.py`), every second image is one.
+    Where there are lone eyes (`dataset.py`), this share of the images are.
     """
 
-    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
-        self.folder, self.rng = folder, rng
+    def __init__(self, folder: Path, rng: np.random.Generator, lone: float = 0.5) -> None:
+        self.folder, self.rng, self.lone = folder, rng, lone
         self.refresh()
 
     def refresh(self) -> None:
         """Notice shards painted in the meantime."""
-        recipes = (shards(self.folder, seeds) for seeds in (range(LONE), range(LONE, VALIDATION)))
-        self.recipes = [painted for painted in recipes if painted]
-        if not self.recipes:
+        self.usual = shards(self.folder, range(LONE))
+        self.sole = shards(self.folder, range(LONE, VALIDATION))
+        if not self.usual:
             raise FileNotFoundError(f"{self.folder} has no retinas; run dataset.py {self.folder}")
 
     def pick(self, grade: int) -> tuple[Shard, int]:
         """Choose an image of a grade: the file it is in, and which one it is."""
-        painted = self.recipes[self.rng.integers(len(self.recipes))]
+        painted = self.sole if self.sole and self.rng.random() < self.lone else self.usual
         shard = painted[self.rng.integers(len(painted))]
         return shard, grade + GRADES * int(self.rng.integers(len(shard.images) // GRADES))
 

@@ -32,6 +32,7 @@ RATE = 5e-4
 CROP = 256
 WIDER = 5
 CROPS, WHOLE = 6, 3  # in one step of one process
+REUSE, MIXED = 4, 2  # regrading: steps between fresh batches, batches in one step
 LOOK = 20  # steps between two looks at the validation retinas
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -42,14 +43,16 @@ States = list[tuple[Tensor, Tensor | None]]
 class Plan:
     """How training goes on.
 
-    ``regrade`` steps only grade, then ``steps`` do all; going astray costs ``strength``, and the
-    first ``fixed`` layers stay as they are, which takes half the time.
+    ``regrade`` steps only grade, and only with the layers above rf125; then ``steps`` do all; going astray costs ``strength``, and the
+    first ``fixed`` layers stay as they are, which takes half the time. This share of the images is
+    of ``lone`` eyes.
     """
 
     regrade: int
     steps: int
     strength: float
     fixed: int
+    lone: float
 
 
 class Framed(Batches):
@@ -183,13 +186,17 @@ def look(network: Network, folder: Path, first: int, count: int) -> tuple[float,
     return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
 
 
-def regrade(training: Training, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Return the loss of grading with the layers up to rf125 as they are, which costs a third."""
-    x, grades, _ = batch
-    x = x.contiguous(memory_format=torch.channels_last)
+def seen(training: Training, source: Batches) -> tuple[Tensor, Tensor]:
+    """Draw whole retinas; return what rf125 makes of them, and their grades."""
+    x, grades, _ = source.draw()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return training.network.lesions(x.contiguous(memory_format=torch.channels_last)), grades
+
+
+def regrade(training: Training, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the loss of grading by what rf125 saw; the layers up to it stay as they are."""
+    features, grades = (torch.cat(parts) for parts in zip(*batches, strict=True))
     with torch.autocast("cpu", torch.bfloat16):
-        with torch.no_grad():
-            features = training.network.lesions(x)
         scores = training.network.grade(training.network.rest(features)).float()
     return functional.cross_entropy(scores, grades, label_smoothing=0.02)
 
@@ -227,35 +234,40 @@ def focus(training: Training, folder: Path, out: Path, plan: Plan) -> None:
     every = [*network.parameters(), *training.namer.parameters()]
     parameters = [p for p in every if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, RATE)
-    source = Framed(folder, np.random.default_rng([1, rank]))
+    source = Framed(folder, np.random.default_rng([1, rank]), plan.lone)
+    pool: list[tuple[Tensor, Tensor]] = []
     began, log, best = time.process_time(), [], 0.0
     for i in range(plan.regrade + plan.steps):
         past = i / (plan.regrade + plan.steps)
         optimiser.param_groups[0]["lr"] = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * past) ** 2)
         optimiser.zero_grad()
         if i < plan.regrade:
-            regrade(training, source.draw()).backward()
+            if i % REUSE == 0:
+                pool.append(seen(training, source))
+            some = source.rng.integers(len(pool), size=MIXED)
+            regrade(training, [pool[k] for k in some]).backward()
         else:
             log.append(step(training, source, parameters, plan.strength))
         agree(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimiser.step()
-        if (i + 1) % LOOK and i + 1 < plan.regrade + plan.steps:
+        done = i + 1 - plan.regrade
+        if done < 0 or (done % LOOK and done < plan.steps):
             continue
         # The processes share the looking.
-        seen = [
+        told = [
             look(network, folder, first, count) if which % others == rank else None
             for which, (first, count) in enumerate(((VALIDATION, 20), (VALIDATION + LONE, 40)))
         ]
         gathered: list[list[Any]] = [[]] * others
-        distributed.all_gather_object(gathered, seen)
-        usual, lone = (next(told[k] for told in gathered if told[k]) for k in range(2))
+        distributed.all_gather_object(gathered, told)
+        usual, lone = (next(one[k] for one in gathered if one[k]) for k in range(2))
         facts = {
             "steps": i + 1,
             "minutes": round((time.process_time() - began) / 60, 1),
             "astray": np.mean(log[-LOOK:], 0).round(3).tolist() if log else None,
-            "kappa": [round(told[0], 4) for told in (usual, lone)],
-            "density": [told[1].round(2).tolist() for told in (usual, lone)],
+            "kappa": [round(one[0], 4) for one in (usual, lone)],
+            "density": [one[1].round(2).tolist() for one in (usual, lone)],
         }
         # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
         dense = float(np.minimum(np.concatenate([usual[1], lone[1]]), 30).mean())
@@ -279,7 +291,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
     training.resume()
     if options.start:
         training.network.load_state_dict(load(options.start).state_dict())
-    plan = Plan(options.regrade, options.steps, options.strength, options.fixed)
+    plan = Plan(options.regrade, options.steps, options.strength, options.fixed, options.lone)
     focus(training, options.folder, options.out, plan)
     distributed.destroy_process_group()
 
@@ -295,6 +307,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--strength", type=float, default=1.5)
     parser.add_argument("--fixed", type=int, default=0, help="layers that stay as they are")
+    parser.add_argument("--lone", type=float, default=0.5, help="the share of lone eyes")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)

@@ -87,7 +87,8 @@ def warn(text: str) -> None:
 
 def as_flags(text: str) -> str:
     """Return a message with Python's ``labels=`` as the command line's ``--labels``."""
-    return re.sub(r"\b([a-z]+)=(?![\w\"'])", r"--\1", text)
+    given = re.sub(r"\b(layer|engine|combine)=([a-z]+)", r"--\1 \2", text)
+    return re.sub(r"\b([a-z]+)=(?![\w\"'])", r"--\1", given)
 
 
 def one_line(text: str) -> str:

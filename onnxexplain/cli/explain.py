@@ -11,7 +11,7 @@ from onnxexplain.cli import given as g
 from onnxexplain.cli import options as o
 from onnxexplain.cli import written
 from onnxexplain.cli.console import answer, complain, existing, hush, progress, told, warn
-from onnxexplain.errors import InputError, OnnxExplainError
+from onnxexplain.errors import InputError, MethodError, OnnxExplainError
 
 if TYPE_CHECKING:
     from onnxexplain import Explainer
@@ -99,6 +99,8 @@ def explain(
         **g.targets(target),
         **options,
     }
+    if min_box != 1 and boxes is None:
+        raise MethodError("--min-box leaves small boxes out; ask for boxes with --boxes")
     files = [*inputs, *([labels] if labels else []), model, *(ensemble or [])]
     for path in files:
         existing(path)

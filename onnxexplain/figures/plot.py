@@ -103,6 +103,8 @@ def explanation_figure(
     views = [View(e, i, images[i], truth, known_at) for i in drawn]
     if not views[0].has_positions:
         return _bars(views[0])
+    if e.all_layers and boxes is not None:
+        raise MethodError("boxes are drawn around one map; leave boxes= or layer=all out")
     if e.all_layers:
         return contact_figure(views[0], cmap)
     rows = [_panels(view) for view in views]
@@ -158,7 +160,7 @@ def _heading(views: list[View], cmap: str | None) -> str:
     elif len(views) > 1:
         said += " samples."
     count = e.score.shape[0] if e.score.ndim == 2 else 1
-    if len(view.shown) < count:
+    if len(view.shown) < count and not e.options.get("combined"):
         said += f" The {len(view.shown)} strongest of {count} classes."
     if view.cam and e.options.get("combined"):
         return f"{said} Bright is what any class rests on in `{e.layer}`."

@@ -35,7 +35,9 @@ def signs_figure(view: View) -> "Figure":
     """
     e = view.e
     if view.cam or e.all_layers or not view.has_positions:
-        raise MethodError(f"{e.method}: what is for and against needs a picture's pixels")
+        raise MethodError(
+            f"{e.method}: the figure of signs is made of a picture's pixels, and here are none"
+        )
     values = view.pick(e.attributions[view.first])[view.leading]
     channels = values[None] if values.ndim == 2 else values
     if values.ndim > 2 and view.first in e.channels_last:

@@ -9,6 +9,7 @@ import numpy as np
 from onnxexplain.figures.pictures import reduced
 from onnxexplain.layers import Statistics
 from onnxexplain.photograph.image import Picture, as_photograph
+from onnxexplain.probability import independent
 
 if TYPE_CHECKING:
     from onnxexplain.explanation import Explanation
@@ -140,13 +141,23 @@ class View:
         """Say in a few words what is explained: what the model predicts, or its one score."""
         if len(self.logits) == 1:
             return f"scores {self.logits[0]:.5g}"
-        return f"says: {self.name(self.predicted)}"
+        return f"says: {self.said()}"
+
+    def said(self) -> str:
+        """Name the strongest class; where each has a probability of its own, all above one half."""
+        if not independent(self.e.model, self.e.output):
+            return self.name(self.predicted)
+        odds = self.e.probabilities[self.i]
+        there = [self.name(int(c)) for c in np.flatnonzero(odds > 0.5)]
+        if not there:
+            return f"none; the likeliest is {self.name(int(odds.argmax()))}"
+        return ", ".join(there[:MOST_CLASSES]) + (" ..." if len(there) > MOST_CLASSES else "")
 
     def verdict(self) -> str:
         """Say what the model predicts, and what is true where that is known."""
         if len(self.logits) == 1:
             return f"It scores {self.logits[0]:.5g}."
-        said = f"Predicted: {self.name(self.predicted)}."
+        said = f"Predicted: {self.said()}."
         return said if self.truth is None else f"{said} True: {self.name(self.truth)}."
 
     # ----- pictures -----

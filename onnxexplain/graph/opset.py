@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, version_converter
 from onnxexplain.errors import ModelError
 from onnxexplain.graph import old_scan, weightless
 from onnxexplain.graph.node import array, read_nodes
+from onnxexplain.graph.resized import constants
 from onnxexplain.graph.spelled.quantised import quantised
 
 OPSET = 18
@@ -54,8 +55,7 @@ def _resize_as_before(graph: onnx.GraphProto) -> None:
 
     New position ``i`` was read at ``i / scale``, rounded down, or up where the tensor shrinks.
     """
-    held = {t.name: t for t in graph.initializer}
-    held |= {node.output[0]: node.attribute[0].t for node in graph.node if _holds(node)}
+    held = constants(graph)
     for node in graph.node:
         if node.op_type == "Resize":
             scales = array(held[node.input[2]]) if node.input[2] in held else ()
@@ -65,10 +65,6 @@ def _resize_as_before(graph: onnx.GraphProto) -> None:
                 "nearest_mode": "ceil" if shrinks else "floor",
             }
             node.attribute.extend(helper.make_attribute(k, v) for k, v in said.items())
-
-
-def _holds(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Constant" and bool(node.attribute) and node.attribute[0].HasField("t")
 
 
 def _narrow(graph: onnx.GraphProto) -> bool:

@@ -71,7 +71,7 @@ def gather_nd(xp, g, y, x, indices, *, batch_dims=0):
 
 
 @operator("TopK", role="routing", fixed=(1,))
-def top_k(xp, g, y, x, k, *, axis=-1, largest=1, sorted=1):  # noqa: A002 - the standard's name
+def top_k(xp, g, y, x, k, *, axis=-1, largest=1, sorted=1):
     places = _places_along(xp, x, y[1], axis)
     return (None if g[0] is None else xp.put_like(g[0], places, x), None)
 

@@ -14,8 +14,8 @@ from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
 from onnxexplain.errors import ModelError, OnnxExplainError
 from onnxexplain.graph.spelled.quantised import dequantised
-from onnxexplain.runtime.reference_spatial import SPATIAL, padded
 from onnxexplain.runtime.reference_norms import NORMS
+from onnxexplain.runtime.reference_spatial import SPATIAL, padded
 from onnxexplain.tensor import Arrays, Window
 from onnxexplain.tensor.array_windows import window_counts
 

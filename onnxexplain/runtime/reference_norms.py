@@ -11,8 +11,9 @@ Array = np.ndarray[Any, Any]
 def _standard(x: Array, axis: Any, epsilon: float) -> Array:
     """``x`` less its mean, over its deviation."""
     centred = x - x.mean(axis=axis, keepdims=True)
-    variance: Array = (centred * centred).mean(axis=axis, keepdims=True)
-    return centred / np.sqrt(variance + epsilon)
+    variance = (centred * centred).mean(axis=axis, keepdims=True)
+    standard: Array = centred / np.sqrt(variance + epsilon)
+    return standard
 
 
 class LayerNormalization(OpRun):

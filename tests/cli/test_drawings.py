@@ -95,8 +95,11 @@ WRONG = [
     (("--ensemble", "absent.onnx"), 2, "absent.onnx"),
     (("--combine", "sum"), 2, "--ensemble"),
     (("--combine", "median"), 2, "--combine"),
-    (("--ensemble", "model.onnx", "--combine-threshold", "0.2"), 2, "combine=sum"),
-    (("--ensemble", "model.onnx", "--layer", "all", "-m", "grad-cam"), 2, "layer=all"),
+    (("--ensemble", "model.onnx", "--combine-threshold", "0.2"), 2, "--combine sum"),
+    (("--ensemble", "model.onnx", "--layer", "all", "-m", "grad-cam"), 2, "--layer all"),
+    (("--layer", "all", "-m", "grad-cam", "--boxes", "0.4"), 2, "--boxes or --layer all"),
+    (("-m", "cnn-fixations", "--engine", "compiled"), 2, "--engine eager"),
+    (("--min-box", "10"), 2, "--boxes"),
 ]
 
 

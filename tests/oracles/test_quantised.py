@@ -57,25 +57,22 @@ class Replica:
         return values[self.proto.graph.output[0].name]
 
     def quantizelinear(self, node, made, said, x, scale, zero):
-        ends = {n.output[0] for n in self.proto.graph.node if n.output[0] in self.last()}
         info = np.iinfo(self.kinds[node.input[2]])
-        if node.output[0] in ends:  # the scores' own grid has no ends
+        if node.output[0] in self.last():  # the scores' own grid has no ends
             return StraightThrough.apply(x, scale, zero, -torch.inf, torch.inf)
         if zero == info.min and made.get(node.input[0]) in ("Conv", "Gemm", "Add", "MatMul"):
             x = torch.relu(x)  # which the quantiser left to the grid
         return StraightThrough.apply(x, scale, zero, info.min, info.max)
 
     def last(self):
-        (end,) = [n for n in self.proto.graph.node if n.output[0] == self.proto.graph.output[0].name]
-        return set(end.input)
+        graph = self.proto.graph
+        return {t for n in graph.node if n.output[0] == graph.output[0].name for t in n.input}
 
     def dequantizelinear(self, node, made, said, x, scale, zero):
         if node.input[0] not in self.held:
             return x
         axis = said.get("axis", 1)
-        shape = [-1 if i == axis else 1 for i in range(x.ndim)] if scale.ndim and x.ndim else [-1]
-        if not scale.ndim:
-            return (x - zero) * scale
+        shape = [-1 if i == axis else 1 for i in range(x.ndim)] if scale.ndim else []
         return (x - zero.reshape(shape)) * scale.reshape(shape)
 
     def conv(self, node, made, said, x, w, b=None):
@@ -93,7 +90,8 @@ class Replica:
         return torch.nn.functional.avg_pool2d(x, said["kernel_shape"], said["strides"])
 
     def reducemean(self, node, made, said, x, axes=None):
-        return x.mean([int(a) for a in said.get("axes", axes)], keepdim=bool(said.get("keepdims", 1)))
+        axes = [int(a) for a in said.get("axes", axes)]
+        return x.mean(axes, keepdim=bool(said.get("keepdims", 1)))
 
     def add(self, node, made, said, a, b):
         return a + b
@@ -232,8 +230,9 @@ def graded(retinas):
     return ox.explain(MODELS / "dr640.onnx", retinas[0], targets="all")
 
 
-@pytest.mark.parametrize("kind", [QDQ, QOPERATOR], ids=["pairs", "integers"])
-@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize(
+    ("kind", "per_channel"), [(QDQ, False), (QOPERATOR, True)], ids=["pairs", "integers"]
+)
 def test_a_quantised_grader(retinas, graded, kind, per_channel, tmp_path):
     """Nearly half of all windows tie on integers: shares add up all the same."""
     proto = quantised(
@@ -246,9 +245,8 @@ def test_a_quantised_grader(retinas, graded, kind, per_channel, tmp_path):
     e = ox.explain(proto, retinas[0], targets="all")
     assert e.difference < 0.05
     assert np.abs(e.residual).max() < 1e-5
-    close = print("COS") or [cosine(e.attributions["input"][c], graded.attributions["input"][c]) for c in range(5)]
-    print(close, e.difference)
-    assert min(close) > 0.6
+    close = [cosine(e.attributions["input"][c], graded.attributions["input"][c]) for c in range(5)]
+    assert min(close) > 0.75
     if kind is QDQ:
         top = int(e.logits.argmax())
         scores, gradient = Replica(proto, torch.float32).gradient(retinas[0], top)
@@ -267,4 +265,4 @@ def test_grader_with_quantised_weights(retinas, graded):
             tensor.CopyFrom(numpy_helper.from_array(near, tensor.name))
     e = ox.explain(proto, retinas[0], targets="all")
     for c in range(5):
-        assert cosine(e.attributions["input"][c], graded.attributions["input"][c]) > 0.97
+        assert cosine(e.attributions["input"][c], graded.attributions["input"][c]) > 0.95

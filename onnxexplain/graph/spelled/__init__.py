@@ -3,12 +3,14 @@
 from onnxexplain.graph.spelled import (
     attention,
     control,
+    fused_attention,
     microsoft,
     quantised,
     recurrent,
     sequences,
     standard,
     stateful,
+    transformers,
 )
 from onnxexplain.graph.spelled._spelling import Ledger, Scope, Spelling, spell, spelled, spelling
 from onnxexplain.graph.spelled.quantised import dequantise
@@ -20,6 +22,7 @@ __all__ = [
     "attention",
     "control",
     "dequantise",
+    "fused_attention",
     "microsoft",
     "quantised",
     "recurrent",
@@ -29,4 +32,5 @@ __all__ = [
     "spelling",
     "standard",
     "stateful",
+    "transformers",
 ]

@@ -7,8 +7,9 @@ to it, and a query that may attend to nothing at all gives zeros and no NaN.
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
-from onnxexplain.graph.spelled._inline import inlined
+from onnxexplain.graph.spelled._body import Body
 from onnxexplain.graph.spelled._mask import Mask
 from onnxexplain.graph.spelled._spelling import Scope, spelling
 
@@ -89,12 +90,16 @@ def flex_attention(scope: Scope) -> bool:
     said = scope.node.attributes
     scores = product(scope, heads, given["Q"], given["K"], said.get("scale", heads.size**-0.5))
     if "score_mod" in said:
-        (scores,) = inlined(scope, said["score_mod"], [scores])
+        scores = _modified(scope, said["score_mod"], scores)
     weights = scope.write("Softmax", scores, axis=-1)
     if "prob_mod" in said:
-        (weights,) = inlined(scope, said["prob_mod"], [weights])
+        weights = _modified(scope, said["prob_mod"], weights)
     scope.write("Identity", values(scope, heads, weights, given["V"]), to=scope.node.outputs[0])
     return True
+
+
+def _modified(scope: Scope, graph: onnx.GraphProto, x: str) -> str:
+    return Body.of(scope, graph).write({graph.input[0].name: x})[0]
 
 
 # ----- Keys and queries, weights and values -----
