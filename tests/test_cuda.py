@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import onnxexplain as ox
+from tests.nets import NETS, data
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -52,3 +53,26 @@ def test_card_equals_cpu(retina, engine, method):
         assert cosine(ours, cpu.attributions[name]) >= 0.99999
     if card.residual is not None:
         assert np.abs(card.residual).max() < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("name", NETS)
+def test_every_operator_on_the_card(name, engine):
+    feeds = data(NETS[name], 2)
+    cpu = ox.explain(NETS[name], feeds, targets="all", device="cpu")
+    card = ox.explain(NETS[name], feeds, targets="all", device="cuda", engine=engine)
+    for tensor, ours in card.attributions.items():
+        theirs = cpu.attributions[tensor]
+        assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
+    assert np.abs(card.residual).max() < 1e-4
+
+
+@pytest.mark.parametrize("method", ["guided-grad-cam", "crm", "cnn-fixations"])
+def test_methods_of_the_sources_on_the_card(method):
+    """Values of a network of squares and circles, copied over where a method needs them."""
+    x = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
+    maps = [
+        ox.explain(MODELS / "boxes58k.onnx", x, method, device=device, engine="eager").heatmap()
+        for device in ("cpu", "cuda")
+    ]
+    assert cosine(*maps) >= 0.99999
