@@ -86,10 +86,10 @@ _STEADY = frozenset(
     (
         "Conv ConvTranspose Gemm MatMul Add Sub Mul Sum Neg Relu LeakyRelu Clip Sigmoid Tanh "
         "MaxPool AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization Concat Flatten "
-        "FakeQuantize Reshape Transpose Squeeze Unsqueeze Pad Identity Cast ReduceMean ReduceSum Softmax "
-        "Resize DepthToSpace SpaceToDepth Col2Im AffineGrid GridSample RoiAlign DeformConv MaxUnpool "
-        "ReduceMax ReduceMin LogSoftmax Einsum CumSum Gelu LayerNormalization RMSNormalization "
-        "InstanceNormalization GroupNormalization LRN"
+        "FakeQuantize Reshape Transpose Squeeze Unsqueeze Pad Identity Cast ReduceMean ReduceSum "
+        "Softmax Resize DepthToSpace SpaceToDepth Col2Im AffineGrid GridSample RoiAlign "
+        "DeformConv MaxUnpool ReduceMax ReduceMin LogSoftmax Einsum CumSum Gelu "
+        "LayerNormalization RMSNormalization InstanceNormalization GroupNormalization LRN"
     ).split()
 )
 """Operators that make finite of finite."""

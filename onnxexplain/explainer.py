@@ -323,9 +323,16 @@ class Explainer:
         found = []
         for k in lengths:
             part = {t: v[:k] if t in cut and v.ndim else v for t, v in feeds.items()}
-            found.append(self.prepare(part).lowered.shapes.get(self.question.output, ()))
+            prepared = self.prepare(part)
+            found.append(prepared.lowered.shapes.get(self.question.output, ()))
+        self._runs(prepared, part)
         told = found[0] and found[0] == found[-1] and (len(found) == 2 or found[0][0] != n)
         return found[0][0] if told else None
+
+    def _runs(self, prepared: Prepared, feeds: dict[str, Array]) -> None:
+        """Raise where the model takes that length in its shapes alone."""
+        cpu, held = Device.named("cpu"), prepared.captures
+        self.question.forward(prepared.lowered, feeds, [self.question.output], cpu, held)
 
     def _fixed(self) -> set[Any]:
         """The lengths of axis 0 that the file gives to what is cut into samples."""

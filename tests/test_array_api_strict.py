@@ -7,7 +7,7 @@ import pytest
 from onnxexplain.graph import lower
 from onnxexplain.methods import Way, make
 from onnxexplain.methods.answer import Request, answer
-from onnxexplain.ops import operators
+from onnxexplain.ops import operators, role_of
 from onnxexplain.runtime import evaluate, newest, run_once
 from onnxexplain.tensor import Arrays
 from tests.builders import Array
@@ -21,7 +21,7 @@ def strict(value):
 def answers(proto, feeds, dtype: str, ties: str = "first") -> dict[str, Array]:
     """Explain with nothing but the strict namespace; every step's results are checked."""
     sizes = {name: value.shape for name, value in feeds.items()}
-    lowered = lower(proto, sizes, run_once, dtype, newest())
+    lowered = lower(proto, sizes, run_once, dtype, newest(), role_of)
     names = [n for n in lowered.shapes if n not in lowered.constants]
     wide = {n: v.astype(dtype) for n, v in feeds.items()}
     found = evaluate(lowered.proto, wide, names)

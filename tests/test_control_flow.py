@@ -58,12 +58,11 @@ def row(width, seed=0, scale=1.0):
 def test_a_branch_that_cannot_be_taken():
     """The exporter's squeeze: the branch that would fail is never looked at."""
     proto = net(
-        """(float[N,6] x) => (float[N,6] y) { s = Shape(x)  n = Gather(s, one)  c = Equal(n, one)
-        y = If<then_branch = g () => (float[M] a) { a = Squeeze(x, one) },
-               else_branch = g () => (float[M,6] e) { e = Relu(x) }>(c) }""",
-        one=1,
+        """(float[N,M] x) => (float[N,M] y) { s = Shape(x)  n = Gather(s, one)  c = Equal(n, one)
+        y = If<then_branch = g () => (float[K] a) { a = Squeeze(x, one) },
+               else_branch = g () => (float[K,M] e) { e = Relu(x) }>(c) }""",
+        one=[1],
     )
-    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([1]), "one"))
     e = explained(proto, {"x": row(6)})
     assert list(e.constants) == []
     nodes = lowered(proto, {"x": row(6)}).nodes

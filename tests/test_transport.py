@@ -111,6 +111,10 @@ def test_the_final_map_is_the_score(name, prior, field):
     assert np.allclose(final - bare, e.constant_map, atol=1e-6)
 
 
+WITHOUT_MAPS = {"layer-norm-statistics"}
+"""What an operator of several outputs adds is told as a total, and drawn nowhere."""
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_has_a_map(name):
     proto = NETS[name]
@@ -122,7 +126,7 @@ def test_every_net_has_a_map(name):
     if expected:
         assert final.shape == expected
     assert np.isfinite(final).all()
-    if e.source is not None:
+    if e.source is not None and name not in WITHOUT_MAPS:
         assert final.reshape(2, -1).sum(1, dtype=np.float64) == pytest.approx(e.score, abs=2e-5)
 
 

@@ -43,9 +43,9 @@ States = list[tuple[Tensor, Tensor | None]]
 class Plan:
     """How training goes on.
 
-    ``regrade`` steps only grade, and only with the layers above rf125; then ``steps`` do all; going astray costs ``strength``, and the
-    first ``fixed`` layers stay as they are, which takes half the time. This share of the images is
-    of ``lone`` eyes.
+    ``regrade`` steps only grade, and only with the layers above rf125; then ``steps`` do all. Going
+    astray costs ``strength``. The first ``fixed`` layers stay as they are, which takes half the
+    time, and this share of the images is of ``lone`` eyes.
     """
 
     regrade: int

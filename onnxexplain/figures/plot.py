@@ -113,15 +113,17 @@ def explanation_figure(
             row.append(boxes_panel(view, found, row[0], boxes))
     rows = [known(view, row) for view, row in zip(views, rows, strict=True)]
     if len(rows) > 1:
-        rows = [_over_the_strongest(row) for row in rows]
+        rows = [_over_the_strongest(row, views[0].smooth) for row in rows]
     scale = _scale(views, [p.values for row in rows for p in row if not p.photograph], cmap)
     panels, least = [p for row in rows for p in row], LEAST if len(rows) == 1 else LEAST // 2
     return sheet(panels, scale, _heading(views, cmap), _columns(rows, least), least)
 
 
-def _over_the_strongest(row: list[Panel]) -> list[Panel]:
+def _over_the_strongest(row: list[Panel], smooth: bool) -> list[Panel]:
     """One sample's maps on a scale of its own, for samples differ in what they score."""
-    limit = signed_limit([panel.values for panel in row if not panel.photograph])
+    maps = [panel.values for panel in row if not panel.photograph]
+    greatest = max(float(np.nanmax(np.abs(m))) for m in maps)
+    limit = (greatest or 1.0) if smooth else signed_limit(maps)
     return [p if p.photograph else replace(p, values=p.values / limit) for p in row]
 
 

@@ -23,7 +23,8 @@ CAP = 99.0
 def signs_figure(view: View) -> "Figure":
     """Return the figure of three by three for the leading class.
 
-    The photograph, what the model sees of it, and the attribution summed over channels; below, the
+    The photograph, what the model sees of it, and the attribution summed over channels (where the
+    photograph is not given, what the model sees, the sum, and the one on the other); below, the
     attribution in the colours of its channels: all of it, its positive and its negative part, each
     between 0 and 1; below that the same in grey, magnitudes summed over channels, cut off at the
     99th percentile. In the colours of "all" no effect is the grey between the extremes.

@@ -1,5 +1,7 @@
 """The opset: raised where it is older than the rules, stamped down where the runtime is older."""
 
+from collections.abc import Iterator
+
 import onnx
 from onnx import TensorProto, helper, version_converter
 
@@ -18,11 +20,29 @@ for quantised models in float64, which it has from 19 on."""
 
 _NARROW = frozenset({TensorProto.INT4, TensorProto.UINT4, TensorProto.INT16, TensorProto.UINT16})
 
+_SINCE = {
+    "Gelu": 20,
+    "BiasGelu": 20,
+    "FastGelu": 20,
+    "GemmFastGelu": 20,
+    "BiasSplitGelu": 20,
+    "GroupNorm": 21,
+    "SkipGroupNorm": 21,
+    "SimplifiedLayerNormalization": 23,
+    "SkipSimplifiedLayerNormalization": 23,
+}
+"""The opset in which the standard has what ONNX Runtime's own operators are spelled out in."""
+
+_MICROSOFT = "com.microsoft"
+
 
 def raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """Raise the default domain to the opset the rules are written for, where it is older."""
+    _theirs(model)
     stamps = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    lowest = NARROW_OPSET if _narrow(model.graph) or _quantised_wide(model.graph) else OPSET
+    lowest = max((OPSET, *(_SINCE.get(n.op_type, OPSET) for n in _microsofts(model.graph))))
+    if _narrow(model.graph) or _quantised_wide(model.graph):
+        lowest = max(lowest, NARROW_OPSET)
     old = max((o.version for o in stamps), default=lowest)
     others = [o for o in model.opset_import if o.domain not in ("", "ai.onnx")]
     del model.opset_import[:]
@@ -65,6 +85,28 @@ def _resize_as_before(graph: onnx.GraphProto) -> None:
                 "nearest_mode": "ceil" if shrinks else "floor",
             }
             node.attribute.extend(helper.make_attribute(k, v) for k, v in said.items())
+
+
+def _theirs(model: onnx.ModelProto) -> None:
+    """Give ONNX Runtime's own operators their domain: some stand in that of the standard."""
+    version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    known = min(version, onnx.defs.onnx_opset_version())
+    moved = False
+    for node in model.graph.node:
+        theirs = node.op_type in ("LayerNormalization", "SimplifiedLayerNormalization")
+        if theirs and node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, known, ""):
+            node.domain, moved = _MICROSOFT, True
+    if moved and not any(o.domain == _MICROSOFT for o in model.opset_import):
+        model.opset_import.add(domain=_MICROSOFT, version=1)
+
+
+def _microsofts(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield ONNX Runtime's own operators in a graph, and in those inside it."""
+    for node in graph.node:
+        if node.domain == _MICROSOFT:
+            yield node
+        for a in node.attribute:
+            yield from _microsofts(a.g) if a.HasField("g") else ()
 
 
 def _narrow(graph: onnx.GraphProto) -> bool:

@@ -128,10 +128,10 @@ SMALL = {
     "shufflenet v2 x0.5": (lambda m: m.shufflenet_v2_x0_5(), 64),
     "vit": (vit, 32),
     "swin": (lambda m: swin(m, "swin"), 48),
-    "swin v2": (lambda m: swin(m, "swin v2"), 48),
     "u-net": (lambda m: UNet(), 32),
 }
 LARGE = {
+    "swin v2": (lambda m: swin(m, "swin v2"), 48),
     "resnet 18": (lambda m: m.resnet18(), 64),
     "densenet 121": (lambda m: m.densenet121(), 64),
     "efficientnet b0": (lambda m: m.efficientnet_b0(), 64),

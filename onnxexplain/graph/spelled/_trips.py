@@ -45,7 +45,7 @@ def _while(
     carried = [t for t in after if t in needed]
     steps = 0
     while limit is None or steps < limit:
-        if not scope.roomy(steps):
+        if not scope.roomy(steps * len(body.node)):
             return None
         feeds = {index: np.array(steps, np.int64), **values}
         going, *found = evaluator.run([after[condition], *(after[t] for t in carried)], feeds)

@@ -1,6 +1,7 @@
 """ONNX Runtime's attentions: with the projections before them, by heads, by groups of heads."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from onnxexplain.graph.spelled._spelling import Scope, spelling
 from onnxexplain.graph.spelled.attention import Heads, product, values
 from onnxexplain.graph.spelled.microsoft import DOMAIN, put
 from onnxexplain.graph.spelled.transformers import by_heads, shaped, turned
+
+Array = np.ndarray[Any, Any]
 
 FORBIDDEN = -10000.0
 """What is added to the score of a key that a mask forbids, unless the node says otherwise."""
@@ -42,8 +45,7 @@ def attention(scope: Scope) -> bool:
     split = scope.constant(np.array(widths))
     wide = scope.write_all("Split", projected, split, to=["", "", ""], axis=-1)
     q, k, v = (
-        scope.write("Transpose", shaped(scope, t, *shape[:2], many, n // many), perm=[0, 2, 1, 3])
-        for t, n in zip(wide, widths, strict=True)
+        by_heads(scope, t, (*shape[:2], n), n // many) for t, n in zip(wide, widths, strict=True)
     )
     if past:
         former = scope.write_all("Split", past, to=["", ""], axis=0, num_outputs=2)
@@ -90,7 +92,7 @@ def group_query_attention(scope: Scope) -> bool:
     else:
         size = shape[2] // many
     q, k, v = (
-        scope.write("Transpose", shaped(scope, t, *shape[:2], n, size), perm=[0, 2, 1, 3])
+        by_heads(scope, t, (*shape[:2], n * size), size)
         for t, n in zip(wide, (many, shared, shared), strict=True)
     )
     if said.get("do_rotary"):
@@ -119,14 +121,11 @@ def _arranged(scope: Scope) -> Parts | None:
         q, k, v = _unpacked(scope, q, 3)
     else:
         bias = _biases(scope)
-        q = by_heads(scope, _plus(scope, q, bias[0]), (scope.shape(q) or ())[2] // many)
+        q = _headed(scope, q, bias[0], many)
         if not v:  # [N,length,heads,2,size]
             k, v = _unpacked(scope, k, 2)
         elif len(scope.shape(k) or ()) == 3:
-            k, v = (
-                by_heads(scope, _plus(scope, t, b), (scope.shape(t) or ())[2] // many)
-                for t, b in ((k, bias[1]), (v, bias[2]))
-            )
+            k, v = _headed(scope, k, bias[1], many), _headed(scope, v, bias[2], many)
     sizes = _sizes(scope, many)
     for slot, t in ((6, "k"), (7, "v")):
         former, to = put(scope, slot), (*scope.node.outputs, "", "")[slot - 5]
@@ -172,8 +171,10 @@ def _biases(scope: Scope) -> list[str]:
     )
 
 
-def _plus(scope: Scope, x: str, bias: str) -> str:
-    return scope.write("Add", x, bias) if bias else x
+def _headed(scope: Scope, x: str, bias: str, many: int) -> str:
+    shape = scope.shape(x) or ()
+    x = scope.write("Add", x, bias) if bias else x
+    return by_heads(scope, x, shape, shape[2] // many)
 
 
 # ----- Scores, masks, weights -----
@@ -206,7 +207,7 @@ def _attend(
     return True
 
 
-def _order(heads: Heads, causal: bool, said: dict[str, int]) -> "np.ndarray | None":
+def _order(heads: Heads, causal: bool, said: dict[str, int]) -> Array | None:
     """Where a key may be read for its place alone; None where all may."""
     apart = np.arange(heads.queries)[:, None] + heads.past - np.arange(heads.keys)
     window = said.get("local_window_size", -1)
@@ -228,18 +229,18 @@ def _masked(scope: Scope, mask: str, heads: Heads) -> str | None:
     none = scope.write("CastLike", scope.constant(np.array([0])), mask)
     if len(shape) == 1:  # where each sample ends and, behind that, where it begins
         at = scope.write("CastLike", scope.constant(places), mask)
-        ends = shaped(scope, mask, shape[0] // heads.batch, heads.batch, 1)
-        edges = scope.write_all("Split", ends, to=[""] * (shape[0] // heads.batch), axis=0)
-        first = scope.constant(np.array([0]))
-        edges = [scope.write("Squeeze", t, first) for t in edges]
-        open_ = scope.write("Less", at, edges[0])
-        if len(edges) > 1:
-            open_ = scope.write("And", open_, scope.write("GreaterOrEqual", at, edges[1]))
+        edges = shaped(scope, mask, -1, heads.batch, 1)
+        ends, starts = (scope.constant(np.array(edge)) for edge in (0, 1))
+        open_ = scope.write("Less", at, scope.write("Gather", edges, ends, axis=0))
+        if shape[0] == 2 * heads.batch:
+            behind = scope.write("Gather", edges, starts, axis=0)
+            open_ = scope.write("And", open_, scope.write("GreaterOrEqual", at, behind))
     elif len(shape) == 2 and shape[1] == 1 and heads.keys > 1:
         return ""  # stands for no mask
     elif len(shape) in (2, 3):
         open_ = scope.write("Greater", mask, none)
     else:
-        return scope.refuse("with a mask of four axes") or None
+        scope.refuse("with a mask of four axes")
+        return None
     open_ = shaped(scope, open_, heads.batch, 1, -1, heads.keys)
     return scope.write("Where", open_, free, forbidden)

@@ -38,7 +38,8 @@ def _activated(scope: Scope, x: str, name: str, given: Sequence[float], to: str)
     elif not name:
         scope.write("Identity", x, to=to)
     else:
-        said = dict(zip(_PARAMETERS.get(name, ()), map(float, given), strict=False))
+        numbers = map(float, given)
+        said: dict[str, Any] = dict(zip(_PARAMETERS.get(name, ()), numbers, strict=False))
         scope.write(name, x, to=to, **said)
     return True
 

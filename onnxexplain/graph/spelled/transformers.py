@@ -21,7 +21,7 @@ def layer_normalization(scope: Scope) -> bool:
 def simplified_layer_normalization(scope: Scope) -> bool:
     """RMSNormalization, before it was in the standard."""
     if any(scope.node.outputs[1:]):
-        return scope.refuse("whose statistics are read")
+        return scope.refuse("whose statistics are outputs")
     said = scope.node.attributes
     scope.write("RMSNormalization", *scope.node.inputs, to=scope.node.outputs[0], **said)
     return True
@@ -33,13 +33,14 @@ def _skipped(name: str, op_type: str, last: int) -> None:
     @spelling(name, domain=DOMAIN)
     def spell(scope: Scope) -> bool:
         outputs = [*scope.node.outputs, "", "", ""][:4]
-        if outputs[1] or outputs[2]:
-            return scope.refuse("whose statistics are read")
+        statistics = outputs[1:3] if any(outputs[1:3]) else []
+        if statistics and op_type != "LayerNormalization":
+            return scope.refuse("whose statistics are outputs")
         terms = [put(scope, slot) for slot in (0, 1, last) if put(scope, slot)]
         total = scope.write("Sum", *terms, to=outputs[3])
         given = [t for t in scope.node.inputs[2:last] if t]
         epsilon = scope.node.attributes.get("epsilon", 1e-12)
-        scope.write(op_type, total, *given, to=outputs[0], epsilon=epsilon)
+        scope.write_all(op_type, total, *given, to=[outputs[0], *statistics], epsilon=epsilon)
         return True
 
 
@@ -91,7 +92,7 @@ def rotary_embedding(scope: Scope) -> bool:
         apart, length = x, shape[2]
     else:
         size = shape[2] // said["num_heads"] if said.get("num_heads") else 2 * cache[1]
-        apart, length = by_heads(scope, x, size), shape[1]
+        apart, length = by_heads(scope, x, shape, size), shape[1]
     if places == (1,):  # where the first one stands
         steps = scope.write("CastLike", scope.constant(np.arange(length)), positions)
         positions = scope.write("Add", positions, steps)
@@ -133,9 +134,8 @@ def turned(scope: Scope, x: str, positions: str, cos: str, sin: str, interleaved
     return scope.write("Concat", head, tail, axis=-1)
 
 
-def by_heads(scope: Scope, x: str, size: int) -> str:
+def by_heads(scope: Scope, x: str, shape: tuple[int, ...], size: int) -> str:
     """[N,length,heads*size] as [N,heads,length,size]."""
-    shape = scope.shape(x) or ()
     apart = shaped(scope, x, *shape[:2], shape[2] // size, size)
     return scope.write("Transpose", apart, perm=[0, 2, 1, 3])
 
