@@ -51,6 +51,16 @@ def test_cam_is_grad_cam_up_to_scale(x, engine):
 
 
 @engines
+def test_cam_is_hires_cam(x, engine):
+    """The layer's maps weighed by their derivative place by place, where all places weigh alike."""
+    layer = ox.explain(GAP, x, "gradient", target=1, layers=["a"], engine=engine).layers["a"]
+    hires = (layer.score * layer.activation).sum(1, keepdims=True)
+    cam = ox.explain(GAP, x, "cam", target=1, engine=engine).attributions["a"]
+    assert np.allclose(64 * hires, cam, atol=1e-4)
+    assert np.abs(cam).max() > 0.1
+
+
+@engines
 def test_cam_before_a_1x1_convolution(x, engine):
     e = ox.explain(POOLED_BY_1X1, x, "cam", layer="a", target=2, engine=engine)
     assert np.allclose(e.attributions["a"].mean(axis=(1, 2, 3)), e.score, atol=1e-5)

@@ -9,6 +9,7 @@ import onnxexplain as ox
 from onnxexplain.graph import lower
 from onnxexplain.ops import role_of
 from onnxexplain.runtime import newest, run_once
+from tests.bert import bert, sentence
 from tests.builders import Numeric, flat, net, weights
 
 DOMAIN = "com.microsoft"
@@ -351,3 +352,97 @@ def test_as_what_it_stands_for(name):
         found.append((e.logits, e.attributions["x_row"]))
     for one, other in zip(*found, strict=True):
         assert np.allclose(one, other, atol=1e-5)
+
+
+# ----- Files that ONNX Runtime optimised and saved -----
+
+
+def optimised(proto, folder, level):
+    """Return a model as ONNX Runtime saves it at a level of optimisation."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it warns of what it saves for one processor
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}"
+    )
+    options.optimized_model_filepath = str(folder / f"{level}.onnx")
+    onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    return onnx.load(folder / f"{level}.onnx")
+
+
+def operators(proto):
+    return {(node.domain, node.op_type) for node in proto.graph.node}
+
+
+def same(ours, theirs, feeds, target, wrt=(None, None)):
+    """One model's explanation is the other's; both shared out whole."""
+    for engine in ENGINES:
+        one, other = (
+            ox.explain(proto, feeds, engine=engine, target=target, wrt=t)
+            for proto, t in zip((ours, theirs), wrt, strict=True)
+        )
+        for e in (one, other):
+            assert np.abs(e.residual).max() < 1e-5
+            assert e.difference is None or e.difference < 1e-5
+        assert np.allclose(one.logits, other.logits, atol=1e-5)
+        (mine,), (yours,) = one.attributions.values(), other.attributions.values()
+        assert np.allclose(mine, yours, atol=1e-5 * max(1, np.abs(yours).max()))
+        assert one.constant == pytest.approx(other.constant, abs=1e-4)
+
+
+IMAGES = net(
+    """(float[N,3,12,12] x) => (float[N,4] y) {
+        h = Conv<pads=[1,1,1,1]>(x, w1, b1)
+        n = BatchNormalization(h, s1, o1, m1, v1)  r = Relu(n)
+        k = Conv<pads=[1,1,1,1]>(r, w2, b2)  t = Add(k, r)  u = Relu(t)
+        p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(u)
+        q = Conv<pads=[1,1,1,1]>(p, w3)  l = LeakyRelu<alpha=0.1>(q)
+        g = GlobalAveragePool(l)  f = Flatten(g)  d = Gemm(f, v, c)  y = Sigmoid(d) }""",
+    opset=13,
+    **weights(1, w1=(16, 3, 3, 3), b1=(16,), w2=(16, 16, 3, 3), b2=(16,), w3=(16, 16, 3, 3)),
+    **weights(2, v=(16, 4), c=(4,), o1=(16,), m1=(16,)),
+    s1=np.linspace(-1, 1, 16),
+    v1=np.linspace(0.5, 1, 16),
+)
+
+
+def test_an_optimised_network_of_images(tmp_path):
+    made = optimised(IMAGES, tmp_path, "EXTENDED")
+    assert (DOMAIN, "FusedConv") in operators(made)
+    x = x_of(2, 3, 12, 12)
+    for target in (0, 3):
+        same(made, IMAGES, x, target)
+
+
+def test_laid_out_for_one_processor(tmp_path):
+    made = optimised(IMAGES, tmp_path, "ALL")
+    assert "com.microsoft.nchwc" in {domain for domain, _ in operators(made)}
+    with pytest.raises(ox.UnsupportedOperator, match="at level `extended`"):
+        ox.explain(made, x_of(1, 3, 12, 12))
+
+
+def test_an_optimised_transformer(tmp_path):
+    made = optimised(bert(), tmp_path, "EXTENDED")
+    assert {(DOMAIN, "SkipLayerNormalization"), (DOMAIN, "BiasGelu")} <= operators(made)
+    norms = [node for node in made.graph.node if node.op_type == "SkipLayerNormalization"]
+    same(made, bert(), sentence(), 1, (norms[0].output[0], "embedded"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_transformer_by_the_optimiser_for_them(tmp_path):
+    optimizer = pytest.importorskip(
+        "onnxruntime.transformers.optimizer", reason="this ONNX Runtime comes without it"
+    )
+    onnx.save(bert(), tmp_path / "bert.onnx")
+    made = optimizer.optimize_model(
+        str(tmp_path / "bert.onnx"), "bert", num_heads=2, hidden_size=8, opt_level=0
+    ).model
+    fused = {"Attention", "EmbedLayerNormalization", "SkipLayerNormalization", "BiasGelu"}
+    assert {(DOMAIN, name) for name in fused} <= operators(made)
+    embedded = next(n for n in made.graph.node if n.op_type == "EmbedLayerNormalization").output[0]
+    feeds = {n: v.astype(np.int32) for n, v in sentence().items()}
+    theirs = ox.explain(bert(), sentence(), wrt="embedded", target=1)
+    for engine in ENGINES:
+        e = ox.explain(made, feeds, wrt=embedded, target=1, engine=engine)
+        assert np.abs(e.residual).max() < 1e-5
+        assert np.allclose(e.attributions[embedded], theirs.attributions["embedded"], atol=1e-6)
+        assert np.allclose(e.logits, theirs.logits, atol=1e-5)

@@ -233,6 +233,23 @@ def test_layers_against_captum():
             close(e.attributions[layer], theirs)
 
 
+@pytest.mark.parametrize(
+    ("method", "name"), [("guided-backprop", "GuidedBackprop"), ("deconvnet", "Deconvolution")]
+)
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
+def test_guided_rules_against_captum(method, name):
+    captum = pytest.importorskip("captum.attr", reason="captum is not installed")
+    network = settled(plain, (3, 16, 16))
+    content = exported(network, (3, 16, 16), "script")
+    torch.manual_seed(3)
+    x = torch.randn(2, 3, 16, 16)
+    given = x.clone().requires_grad_(True)
+    theirs = getattr(captum, name)(network).attribute(given, target=2).detach().numpy()
+    for engine in ("eager", "compiled"):
+        e = ox.explain(content, x.numpy(), method, target=2, engine=engine)
+        close(e.attributions["x"], theirs)
+
+
 def layer_named(content, index):
     """The n-th module of a sequence, by the name the exporter gives its output."""
     return next(
