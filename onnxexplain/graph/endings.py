@@ -22,7 +22,7 @@ def before(tensor: str) -> str:
     return f"{tensor}/scores"
 
 
-def ending(node: Node) -> Node | None:
+def ends_in(node: Node) -> Node | None:
     """Return a softmax or sigmoid as a node of its own; None where ``node`` is, or holds, none."""
     if node.op_type in _ENDS:
         return replace(node, op_type=_ENDS[node.op_type])

@@ -33,8 +33,10 @@ def infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         if shapes do not fit together, or a tensor would fill the memory.
     """
     try:
-        # What does not fit may be in a branch that is never taken.
-        typed = inferred(model, strict=not any(map(_has_graph, model.graph.node)))
+        # What does not fit may be in a branch that is never taken; and behind what is not the
+        # standard's, types are not known before it is spelled out.
+        strict = not any(map(_has_graph, model.graph.node)) and not _foreign(model)
+        typed = inferred(model, strict=strict)
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0].rpartition("error(s): ")[2]
         raise ModelError(f"the model's shapes do not fit together: {first}") from error
@@ -49,6 +51,13 @@ def infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
                 many = f"{math.prod(shapes[value.name]):,}"
                 raise ModelError(f"the tensor `{value.name}` would hold {many} elements; refused")
     return shapes
+
+
+def _foreign(model: onnx.ModelProto) -> bool:
+    """Whether a node is neither the standard's nor one of the model's own functions."""
+    own = {(f.domain, f.name) for f in model.functions}
+    nodes = model.graph.node
+    return any(n.domain not in ("", "ai.onnx") and (n.domain, n.op_type) not in own for n in nodes)
 
 
 _UNFOLDED = {

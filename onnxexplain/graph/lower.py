@@ -18,7 +18,7 @@ from onnxexplain.graph.folding import Array, Run
 from onnxexplain.graph.measured import measure
 from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.opset import raise_opset, within
-from onnxexplain.graph.spelled import Ledger, dequantise, spell
+from onnxexplain.graph.spelled import Ledger, dequantise, spell, unzip
 
 MOST_ROUNDS = 64
 """So often what is spelled out may need to be spelled out itself: loops inside loops."""
@@ -108,6 +108,7 @@ def _lower(
     model, raised = raise_opset(model)
     changed += raised
     inference_form.without_training(model)
+    unzip(model)
     inference_form.scalar_ranges(model)
     inference_form.spell_defaults(model)
     ledger = Ledger(decided=decided)

@@ -4,12 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxexplain.errors import MethodError, ModelError, UnsupportedOperator, nearest
-from onnxexplain.graph import Lowered, Model, Node, defined, spelled
+from onnxexplain.graph import (
+    Lowered,
+    Model,
+    Node,
+    before,
+    defined,
+    ends_in,
+    quantised,
+    spelled,
+    without_derivative,
+)
 from onnxexplain.ops import find as known
 from onnxexplain.reverse import no_way_back
 
-_ENDS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
-_PLUMBING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "ZipMap", "Dropout"})
+_PLUMBING = frozenset(
+    (
+        "Identity Cast Reshape Squeeze Dropout ZipMap Normalizer QuantizeLinear DequantizeLinear"
+    ).split()
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ def scores(model: Model, output: str | None) -> str:
             raise MethodError(f"no tensor `{output}`{nearest(output, names)}")
         return output
     floats = [n for n, i in model.outputs.items() if "float" in i.dtype or i.dtype == "unknown"]
+    floats = floats or [n for n in model.outputs if n in makers and _stands_for_floats(makers[n])]
     if not floats:
         raise ModelError(
             f"{model.source}: no output of the model is a float; name one with output="
@@ -47,7 +61,12 @@ def ending(model: Model, tensor: str) -> Node | None:
     makers = {t: node for node in model.nodes for t in node.outputs}
     while (node := makers.get(tensor)) is not None and node.op_type in _PLUMBING:
         tensor = node.inputs[0]
-    return node if node is not None and node.op_type in _ENDS else None
+    return None if node is None else ends_in(node)
+
+
+def _stands_for_floats(node: Node) -> bool:
+    """Whether a node of a quantised network makes integers."""
+    return quantised(node.domain, node.op_type)
 
 
 def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
@@ -58,7 +77,8 @@ def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
     """
     makers = {t: node for node in model.nodes for t in node.outputs}
     inner = {f.name for f in model.proto.functions}
-    stack, seen = [output], set()
+    squashed = {before(t): t for t in makers}  # scores that a node of the file keeps to itself
+    stack, seen = [squashed.get(output, output)], set()
     from_input = _downstream(model, wrt)
     while stack:
         tensor = stack.pop()
@@ -69,7 +89,8 @@ def check(model: Model, output: str, wrt: Sequence[str] = ()) -> None:
         if not any(t in from_input for t in node.reads):
             continue
         if known(node.domain, node.op_type) is None and not _lowered_away(node, inner):
-            raise UnsupportedOperator(f"{model.source}: {no_way_back(node)}")
+            reason = without_derivative(node.op_type)
+            raise UnsupportedOperator(f"{model.source}: {no_way_back(node, reason)}")
         operator = known(node.domain, node.op_type)
         if operator is None or operator.role != "stop":
             stack += [t for t in node.reads if t]

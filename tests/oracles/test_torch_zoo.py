@@ -29,18 +29,18 @@ SAMPLES = 3
 @pytest.fixture(scope="session")
 def vision():
     """The models of torchvision, whose compiled part is not needed and not always to be had."""
+    pytest.importorskip("torchvision.version", reason="torchvision has these architectures")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # its operators live as long as this
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return importlib.import_module("torchvision.models")
-        except ModuleNotFoundError:
-            pytest.skip("torchvision is not installed")
-        except RuntimeError:  # it says what its operators do, which its compiled part would name
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            models = importlib.import_module("torchvision.models")
+        except RuntimeError:  # it says what its operators do, and nothing has named them
             for name in ("nms", "qnms"):
                 library.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-            vision.library = library  # the operators live as long as this
-            return importlib.import_module("torchvision.models")
+            models = importlib.import_module("torchvision.models")
+    yield models
+    del library
 
 
 class UNet(nn.Module):
@@ -93,6 +93,16 @@ def convnext(m, blocks):
     return m.convnext.ConvNeXt(setting)
 
 
+def mobilenet(m):
+    block = m.mobilenetv3.InvertedResidualConfig
+    blocks = [
+        block(16, 3, 16, 16, True, "RE", 2, 1, 0.5),
+        block(16, 5, 48, 24, True, "HS", 2, 1, 0.5),
+        block(24, 5, 48, 24, False, "HS", 1, 1, 0.5),
+    ]
+    return m.MobileNetV3(blocks, 48, num_classes=10)
+
+
 def efficientnet(m):
     part = m.efficientnet
     blocks = [
@@ -120,20 +130,22 @@ def swin(m, kind):
 
 
 SMALL = {
-    "resnet": (lambda m: m.ResNet(m.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10), 64),
+    "resnet": (lambda m: m.ResNet(m.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10), 64),
     "densenet": (lambda m: m.DenseNet(8, (2, 3), 16, num_classes=10), 64),
-    "mobilenet v3 small": (lambda m: m.mobilenet_v3_small(), 64),
+    "mobilenet": (mobilenet, 64),
     "efficientnet": (efficientnet, 64),
     "convnext": (lambda m: convnext(m, [(16, 32, 1), (32, 48, 2), (48, None, 1)]), 64),
-    "shufflenet v2 x0.5": (lambda m: m.shufflenet_v2_x0_5(), 64),
+    "shufflenet": (lambda m: m.ShuffleNetV2([2, 2, 2], [8, 16, 32, 48, 64], 10), 64),
     "vit": (vit, 32),
     "swin": (lambda m: swin(m, "swin"), 48),
-    "u-net": (lambda m: UNet(), 32),
 }
 LARGE = {
     "swin v2": (lambda m: swin(m, "swin v2"), 48),
     "resnet 18": (lambda m: m.resnet18(), 64),
     "densenet 121": (lambda m: m.densenet121(), 64),
+    "mobilenet v3 small": (lambda m: m.mobilenet_v3_small(), 64),
+    "shufflenet v2 x0.5": (lambda m: m.shufflenet_v2_x0_5(), 64),
+    "resnet 50": (lambda m: m.resnet50(), 64),
     "efficientnet b0": (lambda m: m.efficientnet_b0(), 64),
     "convnext tiny": (lambda m: m.convnext_tiny(), 64),
     "inception v3": (lambda m: m.inception_v3(init_weights=False, transform_input=True), 96),
@@ -141,10 +153,7 @@ LARGE = {
     "regnet y": (lambda m: m.regnet_y_400mf(), 64),
     "vgg 11": (lambda m: m.vgg11_bn(), 32),
     "vit b 32": (lambda m: m.vit_b_32(image_size=64), 64),
-    "maxvit": (
-        lambda m: m.MaxVit((64, 64), 16, 2, (16, 32), (1, 1), 8, num_classes=10),
-        64,
-    ),
+    "maxvit": (lambda m: m.MaxVit((64, 64), 16, 2, [16, 32], [1, 1], 8, num_classes=10), 64),
 }
 
 
@@ -223,12 +232,72 @@ def check(content, network, x, engines):
         assert near.sum() >= SAMPLES - kinked(network)
 
 
-def made(make, side, vision):
+def made(make, side, vision=None):
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some say how they would rather be begun
         network = settled(make(vision))
     return network, torch.randn(SAMPLES, 3, side, side)
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_unet(exporter):
+    network, x = made(lambda _: UNet(), 32)
+    check(exported(network, x[:2], exporter), network, x, ("compiled", "eager"))
+
+
+def embedded(content):
+    """The name of the tensor that the words' numbers become."""
+    return next(n.outputs[0] for n in ox.load(content).nodes if n.inputs[1:] == ("x",))
+
+
+def check_words(content, words, score, g):
+    """Compare where the words have become numbers one can go back to."""
+    name = embedded(content)
+    for engine in ("compiled", "eager"):
+        e = ox.explain(content, words, "gradient", target=3, wrt=name, engine=engine)
+        assert np.allclose(e.score, score, rtol=1e-4, atol=1e-5)
+        assert apart(e.attributions[name], g).max() < 1e-5
+        shares = ox.explain(content, words, target=3, wrt=name, engine=engine)
+        assert np.abs(shares.residual).max() < 1e-5
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_bert(exporter):
+    torch.manual_seed(0)
+    network, words = Bert().eval(), torch.randint(0, 50, (SAMPLES, 12))
+    content = exported(network, words[:2], exporter)
+    network.double()
+    x = network.words(words).detach().requires_grad_()
+    score = network.behind(x)[:, 3]
+    (g,) = torch.autograd.grad(score.sum(), x)
+    check_words(content, words.numpy(), score.detach().numpy(), g.numpy())
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_bert_of_transformers(exporter):
+    hugging = pytest.importorskip("transformers", reason="transformers has this network")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    settings = hugging.BertConfig(vocab_size=50, num_hidden_layers=2, num_labels=5, **sizes)
+    network = hugging.BertForSequenceClassification(settings).eval()
+    nn.init.normal_(network.classifier.weight, std=0.5)
+    words = torch.randint(0, 50, (SAMPLES, 12))
+
+    class Scores(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x).logits
+
+    content = exported(Scores(), words[:2], exporter)
+    network.double()
+    x = network.bert.embeddings.word_embeddings(words).detach().requires_grad_()
+    score = network(inputs_embeds=x).logits[:, 3]
+    (g,) = torch.autograd.grad(score.sum(), x)
+    check_words(content, words.numpy(), score.detach().numpy(), g.numpy())
 
 
 @pytest.mark.parametrize("exporter", ["script", "dynamo"])

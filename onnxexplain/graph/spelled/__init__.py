@@ -4,6 +4,7 @@ from onnxexplain.graph.spelled import (
     attention,
     control,
     fused_attention,
+    learning,
     microsoft,
     quantised,
     recurrent,
@@ -13,6 +14,7 @@ from onnxexplain.graph.spelled import (
     transformers,
 )
 from onnxexplain.graph.spelled._spelling import Ledger, Scope, Spelling, spell, spelled, spelling
+from onnxexplain.graph.spelled.learning import unzip, without_derivative
 from onnxexplain.graph.spelled.quantised import dequantise
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "control",
     "dequantise",
     "fused_attention",
+    "learning",
     "microsoft",
     "quantised",
     "recurrent",
@@ -33,4 +36,6 @@ __all__ = [
     "standard",
     "stateful",
     "transformers",
+    "unzip",
+    "without_derivative",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxexplain.errors import UnsupportedOperator
+from onnxexplain.graph.endings import before
 from onnxexplain.graph.spelled._spelling import Scope, Spelling, spelling
 
 DOMAIN = "com.microsoft"
@@ -31,7 +32,12 @@ _PARAMETERS = {
 
 
 def _activated(scope: Scope, x: str, name: str, given: Sequence[float], to: str) -> bool:
-    """Write an activation by its name and its parameters; none where the name is empty."""
+    """Write an activation by its name and its parameters; none where the name is empty.
+
+    What goes into one that may end a model has a name by which it is found.
+    """
+    if name == "Sigmoid":
+        x = scope.write("Identity", x, to=before(to))
     if name == "Clip":
         low, high = (scope.constant(float(v)) for v in given[:2])
         scope.write("Clip", x, low, high, to=to)
@@ -120,7 +126,9 @@ def fused_matmul_activation(scope: Scope) -> bool:
     if not y:
         return False
     if name == "Softmax":
-        scope.write(name, y, to=scope.node.outputs[0], axis=fused.get("activation_axis", -1))
+        scores = scope.write("Identity", y, to=before(scope.node.outputs[0]))
+        axis = fused.get("activation_axis", -1)
+        scope.write(name, scores, to=scope.node.outputs[0], axis=axis)
         return True
     names = _PARAMETERS.get(name, ())
     given = [fused[f"activation_{n}"] for n in names if f"activation_{n}" in fused]
