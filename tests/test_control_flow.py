@@ -323,9 +323,18 @@ def test_loops_without_end_are_named(body, inputs, reason):
 
 def test_a_loop_off_the_way_stays():
     """What the scores do not depend on is left as it is, however it loops."""
-    proto = looped(STEP, inputs="(, yes, h)", n=np.array(1), one=1.0)
-    e = ox.explain(proto, row(6), output="h", target=1)
+    proto = net(
+        f"""(float[N,6] x) => (float[N,4] y) {{ h = Gemm(x, w, b)  a = ReduceMax<keepdims=0>(h)
+        c = Cast<to=7>(a)  y = Loop<body = {STEP}>(c, yes, h) }}""",
+        yes=np.array(True),
+        one=1.0,
+        **HEAD,
+    )
+    explainer = ox.Explainer(proto, output="h", target=1)
+    e = explainer(row(6))
     assert e.attributions["x"] == pytest.approx(row(6) * HEAD["w"][:, 1], abs=1e-6)
+    assert "Loop" in {n.op_type for n in explainer.prepare(e.inputs).lowered.nodes}
+    explained(proto, {"x": row(6, 1)})
 
 
 # ----- Scan -----

@@ -28,6 +28,8 @@ def ends_in(node: Node) -> Node | None:
         return replace(node, op_type=_ENDS[node.op_type])
     if node.op_type == "LinearClassifier":
         end = _TRANSFORMS.get(node.attributes.get("post_transform", "NONE"), "")
+        if end == "Softmax" and len(node.attributes.get("intercepts", ())) == 1:
+            return None  # of one score, which ONNX Runtime leaves as it is
         tensor = (*node.outputs, "")[1]
     else:
         end, tensor = node.attributes.get("activation", ""), node.outputs[0]

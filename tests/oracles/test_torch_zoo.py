@@ -4,7 +4,7 @@ The small ones run always; `ONNXEXPLAIN_ALL_ORACLES=1` runs the large ones, too.
 """
 
 import copy
-import importlib
+import importlib.util
 import io
 import os
 import warnings
@@ -27,9 +27,11 @@ SAMPLES = 3
 
 
 @pytest.fixture(scope="session")
-def vision():
-    """The models of torchvision, whose compiled part is not needed and not always to be had."""
-    pytest.importorskip("torchvision.version", reason="torchvision has these architectures")
+def torchvision():
+    """The models of torchvision, without its compiled part where that does not fit; or None."""
+    if importlib.util.find_spec("torchvision") is None:
+        yield None
+        return
     library = torch.library.Library("torchvision", "FRAGMENT")  # its operators live as long as this
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,6 +43,13 @@ def vision():
             models = importlib.import_module("torchvision.models")
     yield models
     del library
+
+
+@pytest.fixture
+def vision(torchvision):
+    if torchvision is None:
+        pytest.skip("torchvision, which has these architectures, is not installed")
+    return torchvision
 
 
 class UNet(nn.Module):
@@ -275,7 +284,8 @@ def test_bert(exporter):
 
 
 @pytest.mark.parametrize("exporter", ["script", "dynamo"])
-def test_bert_of_transformers(exporter):
+def test_bert_of_transformers(exporter, torchvision):
+    """It imports torchvision where there is one."""
     hugging = pytest.importorskip("transformers", reason="transformers has this network")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
@@ -292,7 +302,7 @@ def test_bert_of_transformers(exporter):
         def forward(self, x):
             return self.network(x).logits
 
-    content = exported(Scores(), words[:2], exporter)
+    content = exported(Scores().eval(), words[:2], exporter)
     network.double()
     x = network.bert.embeddings.word_embeddings(words).detach().requires_grad_()
     score = network(inputs_embeds=x).logits[:, 3]
