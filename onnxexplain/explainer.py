@@ -31,6 +31,10 @@ from onnxexplain.runtime import Device, Session
 
 Array = np.ndarray[Any, Any]
 
+MOST_COMPILED = 8192
+"""A longer way (700 steps of a recurrence) runs eager unless asked otherwise: making a session of
+it takes the runtime a time that grows with the square of the nodes."""
+
 MOST_PREPARED = 64
 """So many shapes, and ways that data took, are kept ready; the oldest goes first."""
 
@@ -224,8 +228,10 @@ class Explainer:
             return Results.joined(singles)
         prepared = self.prepare(feeds)
         agree(self.question, prepared, feeds)
-        compiles = self.engine == "compiled" and prepared.lowered.runs
-        if not compiles and self.options.get("engine") == "compiled":
+        asked = self.options.get("engine") == "compiled"
+        short = asked or len(prepared.nodes) <= MOST_COMPILED
+        compiles = self.engine == "compiled" and prepared.lowered.runs and short
+        if not compiles and asked:
             raise ModelError(
                 f"{self.model.source}: ONNX Runtime does not know every operator of it; "
                 "leave out engine=, or say engine=eager"
@@ -350,7 +356,7 @@ class Explainer:
             return False  # each sample has a share of its own in what all have in common
         fixed = self._fixed()
         if fixed == {given.batch(self.model, feeds)}:
-            return True  # the file knows no other number
+            return self._inseparable(feeds)
         if any(isinstance(length, int) for length in fixed):
             return False
         key = tuple((name, value.shape[1:]) for name, value in feeds.items())
@@ -358,25 +364,43 @@ class Explainer:
             two = {n: v[[0, -1]] if n in cut and v.ndim else v for n, v in feeds.items()}
             try:
                 pair = self.prepare(two)
-                kept = all(pair.lowered.shapes[t][:1] == (2,) for t in pair.moving)
+                one = self.prepare(given.sample(self.model, two, 0, 2))
+                kept = all(  # an axis that has two of something else by chance is told apart
+                    (pair.lowered.shapes[t][:1], one.lowered.shapes[t][:1]) == ((2,), (1,))
+                    for t in pair.moving
+                )
                 kept = kept and not pair.decided  # each sample may go another way
                 self._batchable[key] = kept and self._same_apart(pair, two)
             except (ModelError, InputError):  # the inside of the model is made for one sample
                 self._batchable[key] = False
         return self._batchable[key]
 
-    def _same_apart(self, pair: Prepared, two: dict[str, Array]) -> bool:
-        cpu, output = Device.named("cpu"), self.question.output
-        together = self.question.forward(pair.lowered, two, [output], cpu)[output]
+    def _inseparable(self, feeds: dict[str, Array]) -> bool:
+        """Whether the samples of a file made for so many of them run together.
+
+        They do where every tensor on the way keeps the batch axis, or nothing else works.
+        """
+        n, key = given.batch(self.model, feeds), tuple((t, v.shape) for t, v in feeds.items())
+        if key not in self._batchable:
+            whole = self.prepare(feeds)
+            kept = all(whole.lowered.shapes[t][:1] == (n,) for t in whole.moving)
+            try:
+                self._batchable[key] = kept or not self._same_apart(whole, feeds)
+            except (ModelError, InputError):  # the inside of the model is made for so many
+                self._batchable[key] = True
+        return self._batchable[key]
+
+    def _same_apart(self, whole: Prepared, feeds: dict[str, Array]) -> bool:
+        """Whether the first and the last sample have the scores that they have alone."""
+        cpu, output, n = Device.named("cpu"), self.question.output, given.batch(self.model, feeds)
+        rows = self.question.forward(whole.lowered, feeds, [output], cpu)[output]
         alone = []
         held: dict[tuple[str, ...], Session] = {}
-        for i in range(2):
-            one = given.sample(self.model, two, i, 2)
+        for i in (0, n - 1):
+            one = given.sample(self.model, feeds, i, n)
             lowered = self.prepare(one).lowered
-            if any(lowered.shapes[t][:1] != (1,) for t in pair.moving):
-                return False  # axis 0 is something else that there are two of, by chance
             alone.append(self.question.forward(lowered, one, [output], cpu, held)[output])
-        apart = np.concatenate(alone)
+        together, apart = rows[[0, n - 1]], np.concatenate(alone)
         largest = float(np.abs(apart).max())
         return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * largest))
 

@@ -148,8 +148,10 @@ def decide(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> d
     tensors = list(dict.fromkeys(prepared.decides.values()))
     cpu, held = Device.named("cpu"), prepared.captures
     found = question.forward(prepared.lowered, feeds, tensors, cpu, held)
-    told = {name: np.asarray(found[tensor]) for name, tensor in prepared.decides.items()}
-    return {n: bool(v.all()) if v.dtype == bool else v.size for n, v in told.items()}
+    return {
+        name: int(np.asarray(found[tensor]).reshape(-1)[0])
+        for name, tensor in prepared.decides.items()
+    }
 
 
 def lowered_for(

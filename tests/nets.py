@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests import nets_moving, nets_normalisation, nets_spatial
+from tests import nets_moving, nets_normalisation, nets_recurrent, nets_spatial
 from tests.builders import convolutional, net, norm, weights
 
 
@@ -146,7 +146,13 @@ ANYWHERE = (
 BETWEEN_0_AND_1 = "Acos Asin Atanh Log Reciprocal Sqrt Tan".split()
 
 
-NETS = nets() | nets_moving.nets() | nets_normalisation.nets() | nets_spatial.nets()
+NETS = (
+    nets()
+    | nets_moving.nets()
+    | nets_normalisation.nets()
+    | nets_recurrent.nets()
+    | nets_spatial.nets()
+)
 
 
 def data(proto, n: int, seed: int = 0):

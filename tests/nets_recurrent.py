@@ -85,5 +85,5 @@ def nets():
         ),
         "if": net(
             f"(float[N,6] x) => (float[N,4] y) {{ h = Gemm(x, w, b)  {IF} }}", none=0.0, **head
-        )
+        ),
     }

@@ -1,112 +1,16 @@
 """Quantised models: what the file computes, and the derivative with every rounding stepped over."""
 
+import array_api_strict
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 import onnxexplain as ox
-from onnxexplain.graph import lower
-from onnxexplain.ops import role_of
-from onnxexplain.runtime import evaluate, newest, run_once
 from tests.builders import net, weights
-
-both_engines = pytest.mark.parametrize("engine", ["eager", "compiled"])
-
-
-def lowered(proto, feeds, dtype="float32"):
-    sizes = {name: value.shape for name, value in feeds.items()}
-    return lower(proto, sizes, run_once, dtype, newest(), role_of)
-
-
-def frozen(proto, feeds):
-    """The lowered model in float64 with each rounding a constant, and each clipped element too."""
-    model = lowered(proto, feeds, "float64").proto
-    grids = [node for node in model.graph.node if node.op_type == "FakeQuantize"]
-    assert grids
-    held = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    wide = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
-    wanted = [t for n in grids for t in (*n.input, n.output[0]) if t not in held]
-    found = held | evaluate(model, wide, list(dict.fromkeys(wanted)))
-    nodes = []
-    for node in model.graph.node:
-        if node.op_type != "FakeQuantize":
-            nodes.append(node)
-            continue
-        said = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        x, scale, zero = (found[t] for t in node.input)
-        shape = [-1 if i == said["axis"] % x.ndim else 1 for i in range(x.ndim)]
-        scale, zero = (v.reshape(shape) if v.size > 1 else v.reshape(()) for v in (scale, zero))
-        number = np.round(x / scale) + zero.astype(np.float64)
-        inside = (number >= said["low"]) & (number <= said["high"])
-        parts = {
-            "on": inside.astype(np.float64),
-            "more": found[node.output[0]] - np.where(inside, x, 0),
-        }
-        for part, value in parts.items():
-            model.graph.initializer.append(numpy_helper.from_array(value, f"{node.name}_{part}"))
-        kept = f"{node.name}_kept"
-        nodes.append(helper.make_node("Mul", [node.input[0], f"{node.name}_on"], [kept]))
-        nodes.append(helper.make_node("Add", [kept, f"{node.name}_more"], [node.output[0]]))
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-    return model
-
-
-def numeric(proto, feeds, seed, direction, step=1e-6):
-    """The derivative along a direction by central difference, roundings held fixed."""
-    model = frozen(proto, feeds)
-
-    def total(sign):
-        moved = {n: v + sign * step * direction[n] for n, v in feeds.items() if n in direction}
-        return float((seed * evaluate(model, feeds | moved, ["y"])["y"]).sum())
-
-    return (total(1) - total(-1)) / (2 * step)
-
-
-def holds(proto, feeds):
-    """The file's own answer; derivatives by difference, eager, compiled; everything shared out."""
-    answers = run_once(proto, feeds, ["y"])[0]
-    ours = evaluate_as_it_runs(proto, feeds)
-    off = np.abs(ours - answers)
-    assert np.mean(off > 1e-6 * np.abs(answers).max()) < 0.05  # the mean of two numbers is a tie
-    assert off.max() < 0.0301  # a step
-    rng = np.random.default_rng(0)
-    seed = rng.standard_normal(answers.shape).astype(np.float32)
-    direction = {n: rng.standard_normal(v.shape) for n, v in feeds.items() if v.dtype.kind == "f"}
-    wide = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()}
-    exact = ox.explain(proto, feeds, "gradient", target=seed, engine="eager", dtype="float64")
-    along = sum((exact.attributions[n] * d).sum() for n, d in direction.items())
-    assert along == pytest.approx(numeric(proto, wide, seed, direction), rel=1e-5, abs=1e-6)
-    assert along
-    for engine in ("eager", "compiled"):
-        found = ox.explain(proto, feeds, "gradient", target=seed, engine=engine)
-        for name, value in exact.attributions.items():
-            size = max(1, np.abs(value).max())
-            assert np.allclose(found.attributions[name], value, atol=2e-5 * size)
-        e = ox.explain(proto, feeds, target=seed, engine=engine)
-        assert np.abs(e.residual).max() < 1e-5
-    return exact
-
-
-def evaluate_as_it_runs(proto, feeds):
-    return run_once(lowered(proto, feeds).proto, feeds, ["y"])[0]
-
-
-def x_of(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def numbers(*shape, seed=0, kind=np.int8):
-    info = np.iinfo(kind)
-    return np.random.default_rng(seed).integers(info.min, info.max + 1, shape).astype(kind)
-
+from tests.grids import I8, U8, both_engines, holds, numbers, x_of
+from tests.test_array_api_strict import answers
 
 # ----- To a grid and back -----
-
-U8 = {"s": 0.03, "z": np.uint8(120)}
-I8 = {"s": 0.03, "z": np.int8(-3)}
 
 
 @pytest.mark.parametrize("grid", [U8, I8], ids=["uint8", "int8"])
@@ -346,135 +250,52 @@ def test_between_grids(name):
     holds(*between(name))
 
 
-# ----- What moves integers moves what they stand for -----
-
-MOVES = {
-    "max-pool": "c = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)",
-    "max-pool-padded": "c = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(a)",
-    "reshape": "c = Reshape(a, shape)",
-    "flatten": "c = Flatten(a)",
-    "transpose": "c = Transpose<perm=[0,3,1,2]>(a)",
-    "slice": "c = Slice(a, one, three, one)",
-    "gather": "c = Gather<axis=1>(a, index)",
-    "expand": "e = Slice(a, nought, one, three) c = Expand(e, full)",
-    "tile": "c = Tile(a, times)",
-    "split": "e, f = Split<axis=2, num_outputs=2>(a) c = Concat<axis=1>(f, e)",
-    "depth-to-space": "c = DepthToSpace<blocksize=2>(a)",
-    "concat-with-constant": "c = Concat<axis=1>(a, k)",
-    "concat-with-another": "t = Sin(x) b = QuantizeLinear(t, s1, z1) c = Concat<axis=1>(a, b)",
-    "pad": "c = Pad(a, pads)",
-    "pad-with-value": "c = Pad(a, pads, z2)",
-    "relu": "c = Relu(a)",
-    "relu-off-nought": "e = Identity(a) c = Relu(e)",
-    "clip": "c = Clip(a, z2, high)",
-    "max": "c = Max(a, k)",
-    "where": "c = Where(on, a, k)",
-    "resize-nearest": """c = Resize<mode="nearest", coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor">(a, , scales)""",
-    "cast": "f = Cast<to=1>(a) g = Mul(f, s1) c = QuantizeLinear(g, s1, z1)",
-    "other-grid": "c = Identity(a)",
-    "reduce-max": "c = ReduceMax<keepdims=1>(a, one)",
-    "top-k": "c, i = TopK<axis=3>(a, two)",
-}
-
-
-@pytest.mark.parametrize("name", MOVES)
-def test_moved(name):
-    """With zero points of their own and a grid that is read otherwise than it was written."""
-    signed = name in ("relu", "relu-off-nought")
-    kind = np.int8 if signed else np.uint8
-    grid = {
-        "s1": 0.02,
-        "z1": kind({"relu": 0}.get(name, 100)),
-        "s2": 0.05 if name == "other-grid" else 0.02,
-        "z2": kind({"other-grid": 7, "clip": 7, "pad-with-value": 7}.get(name, 100)),
+@both_engines
+def test_probabilities_on_a_grid(engine):
+    """A softmax at the end is stepped over, and so are the grids around it."""
+    body = """(float[N,6] x) => (float[N,5] y) {{
+        a = QuantizeLinear(x, s1, z1)  c = QLinearMatMul(a, s1, z1, m, s2, i2, s3, z3)
+        {}  y = DequantizeLinear(p, sp, z0) }}"""
+    held = {"m": numbers(6, 5), "sp": 1 / 256, "z0": np.uint8(0)} | {
+        name: GRIDS[name] for name in ("s1", "z1", "s2", "i2", "s3", "z3")
     }
-    held = {
-        "shape": np.array([1, 2, -1]),
-        "nought": np.array([0]),
-        "one": np.array([1]),
-        "two": np.array([2]),
-        "three": np.array([3]),
-        "index": np.array([[3, 0], [1, 1]]),
-        "full": np.array([1, 4, 4, 4]),
-        "times": np.array([1, 2, 1, 1]),
-        "pads": np.array([0, 0, 1, 1, 0, 0, 0, 2]),
-        "k": numbers(1, 4, 4, 4, kind=np.uint8),
-        "high": np.uint8(160),
-        "on": np.arange(64).reshape(1, 4, 4, 4) % 3 > 0,
-        "scales": [1.0, 1.0, 2.0, 2.0],
-        **grid,
-    }
-    read = "s2, z2" if name == "other-grid" else "s1, z1"
-    body = f"""(float[1,4,4,4] x) => (float[a1,b1,c1,d1] y) {{ a = QuantizeLinear(x, s1, z1)
-        {MOVES[name]}  d = DequantizeLinear(c, {read})  y = Sin(d) }}"""
-    words = set(body.replace("(", " ").replace(")", " ").replace(",", " ").split())
-    proto = net(body, **{n: v for n, v in held.items() if n in words})
-    x = x_of(1, 4, 4, 4)
-    x = np.where(np.abs(x) < 0.03, np.float32(0.047), x)  # off the kink of Relu, once rounded
-    rank = len(run_once(proto, {"x": x}, ["y"])[0].shape)
-    del proto.graph.output[0].type.tensor_type.shape.dim[rank:]
-    holds(proto, {"x": x})
-    left = {n.op_type for n in lowered(proto, {"x": x}).nodes}
-    assert not left & {"QuantizeLinear", "DequantizeLinear", "Numbers"}
-
-
-def test_integers_where_they_are_read_as_such():
-    """An index, a product of integers: the numbers are given back; nothing goes through them."""
-    proto = net(
-        """(float[N,6] x) => (float[N,6] y) {
-            q = QuantizeLinear(x, s, z)  i = ArgMax<axis=1, keepdims=1>(q)  c = Cast<to=7>(q)
-            h = Mul(c, two)  f = Cast<to=1>(h)  j = Cast<to=1>(i)
-            d = DequantizeLinear(q, s, z)  p = Add(d, f)  y = Add(p, j) }""",
-        two=2,
-        **U8,
-    )
     x = x_of(2, 6)
-    assert np.array_equal(evaluate_as_it_runs(proto, {"x": x}), run_once(proto, {"x": x}, ["y"])[0])
-    for engine in ("eager", "compiled"):
-        e = ox.explain(proto, x, engine=engine, target=3)
-        assert np.abs(e.residual).max() < 1e-5
-        assert np.array_equal(np.flatnonzero(e.attributions["x"][0]), [3])
-        assert e.attributions["x"][:, 3] == pytest.approx(x[:, 3])
+    plain = net(body.format("p = Identity(c)").replace("(p, sp, z0)", "(c, s3, z3)"), **held)
+    scores = ox.explain(plain, x, engine=engine, target=1)
+    for end in (
+        "d = DequantizeLinear(c, s3, z3)  t = Softmax(d)  p = QuantizeLinear(t, sp, z0)",
+        "p = com.microsoft.QLinearSoftmax<axis=1, opset=13>(c, s3, z3, sp, z0)",
+    ):
+        proto = net(body.format(end), domain=MICROSOFT, **held)
+        e = ox.explain(proto, x, engine=engine, target=1)
+        assert e.output == ("d" if "Softmax(d)" in end else "c")
+        assert np.allclose(e.logits, scores.logits, atol=1e-6)
+        assert np.allclose(e.attributions["x"], scores.attributions["x"], atol=1e-6)
 
 
-@both_engines
-def test_integers_in_a_branch(engine):
-    """A branch reads the numbers themselves by the name they have in the file."""
+# ----- By the standard's own words -----
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("grid", ["tensor", "channel", "block", "found"])
+def test_under_array_api_strict(grid, dtype):
+    """Nothing but the array-API standard is said, and every result keeps the dtype."""
+    said = {"channel": "<axis=1>", "block": "<axis=1, block_size=2>"}.get(grid, "")
+    many = {"channel": (6,), "block": (1, 3)}.get(grid, ())
+    body = f"q = QuantizeLinear{said}(x, s, z)  d = DequantizeLinear{said}(q, s, z)"
+    held = {"s": np.full(many, 0.01, np.float32), "z": np.zeros(many, np.int8)}
+    if grid == "found":
+        body, held = "q, s, z = DynamicQuantizeLinear(x)  d = DequantizeLinear(q, s, z)", {}
     proto = net(
-        """(float[N,4] x) => (float[N,4] y) {
-            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)
-            t = ReduceMax<keepdims=0>(x)  c = Greater(t, low)
-            i = If(c) <then_branch = g1 () => (float[N,4] a) { a = Cast<to=1>(q) },
-                       else_branch = g2 () => (float[N,4] b) { b = Cast<to=1>(q) }>
-            y = Add(d, i) }""",
-        low=-99.0,
-        **U8,
+        f"(float[1,6] x) => (float[1,4] y) {{ {body}  t = Tanh(d)  y = MatMul(t, w) }}",
+        opset=21,
+        **held,
+        **weights(1, w=(6, 4)),
     )
-    x = x_of(1, 4)
-    e = ox.explain(proto, x, engine=engine, target=1)
-    assert np.abs(e.residual).max() < 1e-5
-    assert e.score == pytest.approx(run_once(proto, {"x": x}, ["y"])[0][:, 1])
-
-
-@both_engines
-def test_an_output_of_integers(engine):
-    """Scores that the file gives as integers are explained as what they stand for."""
-    proto = net(
-        """(float[N,3] x) => (uint8[N,2] y) {
-            a = QuantizeLinear(x, s, z)  y = QLinearMatMul(a, s, z, w, s2, i, s3, z3) }""",
-        w=numbers(3, 2), s2=0.005, i=np.int8(0), s3=0.02, z3=np.uint8(128), **U8,
-    )  # fmt: skip
-    x = x_of(2, 3)
-    e = ox.explain(proto, x, engine=engine, output="y", target=1)
-    raw = run_once(proto, {"x": x}, ["y"])[0]
-    assert e.logits == pytest.approx((raw.astype(np.float32) - 128) * np.float32(0.02), abs=1e-6)
-    assert np.abs(e.residual).max() < 1e-6
-
-
-def test_names_are_those_of_the_file():
-    """Floats keep theirs; a quantised tensor's stands for floats."""
-    proto, feeds = between("conv")
-    e = ox.explain(proto, feeds, target=np.ones((1, 4, 6, 6)), layers="all")
-    assert set(e.layers) <= {"x", "a", "c", "y"}
-    assert e.layers["y"].activation.shape == (1, 4, 6, 6)
+    found = answers(proto, {"x": x_of(1, 6)}, dtype)
+    for key, value in found.items():
+        if key.startswith(("attribution", "score/", "constant/")):
+            assert value.dtype == getattr(array_api_strict, dtype), key
+    totals = [v for key, v in found.items() if key.startswith(("total/", "constants/"))]
+    gap = float(found["score"][0]) - sum(float(v[0]) for v in totals)
+    assert abs(gap) < (1e-5 if dtype == "float32" else 1e-12)

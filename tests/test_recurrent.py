@@ -328,3 +328,14 @@ def test_two_steps_are_no_batch_of_two():
     alone = [ox.explain(proto, x[i : i + 1], target=1) for i in range(2)]
     assert np.abs(e.residual).max() < 1e-6
     assert e.constant == pytest.approx(np.concatenate([a.constant for a in alone]))
+
+
+def test_a_file_made_for_two_samples():
+    """Where steps and samples share an axis inside, each sample has books of its own all the same."""
+    proto = recurrent("Y, H = GRU<hidden_size=3>(t, W, R, B)", **cells(3))
+    free = ox.explain(proto, data(proto, 2), target=1)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    e = ox.explain(proto, data(proto, 2), target=1)
+    assert np.abs(e.residual).max() < 1e-6
+    assert e.constant == pytest.approx(free.constant, abs=1e-6)
+    assert np.allclose(e.attributions["x"], free.attributions["x"], atol=1e-6)

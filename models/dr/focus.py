@@ -5,8 +5,9 @@ share of |input * gradient| that lies outside the lesions is made small, by diff
 gradient once more. Retinas whose masks are known make that possible. Whole retinas take their turn
 with crops, which are cheap; the normalisation keeps the statistics that `train.py` left.
 
-`python focus.py folder dr.npz focused.npz --minutes 12` wants what `train.py` left in dr.pt, and
-keeps the weights that localise best on validation retinas among those that still grade them.
+`python focus.py folder dr.npz focused.npz` wants what `train.py` left in dr.pt, and keeps the
+weights that grade and localise best on validation retinas, usual and lone ones (`dataset.py`).
+Every process does as much, so two take half the steps that one would need.
 """
 
 import argparse
@@ -23,12 +24,12 @@ from batches import Batches
 from dataset import CELL, LONE, SHARD, VALIDATION, shards
 from kappa import kappa
 from network import FIELDS, GRADES, Network, load, normalise, save
+from reasons import along, astray, run
 from scipy import ndimage
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
 from train import Training
 
-RATE = 5e-4
 CROP = 256
 WIDER = 5
 CROPS, WHOLE = 6, 3  # in one step of one process
@@ -36,7 +37,6 @@ REUSE, MIXED = 4, 2  # regrading: steps between fresh batches, batches in one st
 LOOK = 20  # steps between two looks at the validation retinas
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-States = list[tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Plan:
     strength: float
     fixed: int
     lone: float
+    rate: float
 
 
 class Framed(Batches):
@@ -92,36 +93,6 @@ def widened(mask: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.binary_dilation(mask, iterations=WIDER))
 
 
-def run(network: Network, x: Tensor) -> tuple[Tensor, Tensor, States]:
-    """Return scores, the features of rf125, and which units were awake and won each pooling."""
-    states: States = []
-    for i, field in enumerate(FIELDS):
-        x = getattr(network, f"rf{field}")(x)
-        awake, won = x > 0, None
-        if field == 125:
-            features = x
-        if i % 2 and i != len(FIELDS) - 1:
-            x, won = functional.max_pool2d(x, 2, return_indices=True)
-        states.append((awake, won))
-    return network.grade(x), features, states
-
-
-def along(network: Network, way: Tensor, states: States) -> Tensor:
-    """Return how the scores change as the input goes a little ``way``, linear in it.
-
-    Differentiating that by the weights is differentiating the gradient by them, for a quarter of
-    the time: the units that are awake and those that win stay the same.
-    """
-    for field, (awake, won) in zip(FIELDS, states, strict=True):
-        layer = getattr(network, f"rf{field}")
-        slope = layer.bn.weight / torch.sqrt(layer.bn.running_var + layer.bn.eps)
-        weight = layer.conv.weight * slope.view(-1, 1, 1, 1)
-        way = functional.conv2d(way, weight, padding=layer.conv.padding) * awake
-        if won is not None:
-            way = way.flatten(2).gather(2, won.flatten(2)).view_as(won)
-    return way.mean((2, 3)) @ network.lc.weight.T
-
-
 def learn(training: Training, batch: Batch, strength: float, whole: bool) -> tuple[Tensor, float]:
     """Return a loss to differentiate, and how much goes `astray`.
 
@@ -150,20 +121,6 @@ def learn(training: Training, batch: Batch, strength: float, whole: bool) -> tup
     return loss, float(off.detach())
 
 
-def astray(given: Tensor, mask: Tensor) -> Tensor:
-    """Measure how much of |given| lies outside the masks: minus the log of the share inside.
-
-    Images without lesions count by what they show beside those with some.
-    """
-    size = given.abs()
-    whole, inside = size.sum((1, 2, 3)) + 1e-6, (size * mask).sum((1, 2, 3)) + 1e-6
-    ill = mask.flatten(1).any(1)
-    if not ill.any():
-        return 0 * whole.sum()
-    usual = inside[ill].detach().log().mean().exp()
-    return torch.where(ill, torch.log(whole / inside), torch.log1p(whole / usual)).mean()
-
-
 def look(network: Network, folder: Path, first: int, count: int) -> tuple[float, np.ndarray]:
     """Return kappa on validation retinas from a seed on, and by grade the density in the lesions.
 
@@ -186,6 +143,18 @@ def look(network: Network, folder: Path, first: int, count: int) -> tuple[float,
     return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
 
 
+def watch(network: Network, folder: Path) -> list[tuple[float, np.ndarray]]:
+    """Look at usual and at lone validation retinas; the processes share the looking."""
+    rank, others = distributed.get_rank(), distributed.get_world_size()
+    told = [
+        look(network, folder, first, count) if which % others == rank else None
+        for which, (first, count) in enumerate(((VALIDATION, 40), (VALIDATION + LONE, 60)))
+    ]
+    gathered: list[list[Any]] = [[]] * others
+    distributed.all_gather_object(gathered, told)
+    return [next(one[k] for one in gathered if one[k]) for k in range(len(told))]
+
+
 def seen(training: Training, source: Batches) -> tuple[Tensor, Tensor]:
     """Draw whole retinas; return what rf125 makes of them, and their grades."""
     x, grades, _ = source.draw()
@@ -204,7 +173,11 @@ def regrade(training: Training, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
 def step(
     training: Training, source: Framed, parameters: list[nn.Parameter], strength: float
 ) -> tuple[float, float]:
-    """Collect the gradients of a batch of crops and one of whole retinas; return what is astray."""
+    """Collect the gradients of crops, whole retinas, and grading; return what goes astray.
+
+    Those retinas are few, and grades learned from them alone would stray in their turn; so a larger
+    batch is graded on top of what rf125 makes of it.
+    """
     gone = []
     for crop, count in ((CROP, CROPS), (None, WHOLE)):
         batch = source.frames(count, crop)
@@ -212,6 +185,7 @@ def step(
         # Not back to the pixels, nor through layers that stay as they are.
         torch.autograd.backward(loss, inputs=parameters)
         gone.append(off)
+    regrade(training, [seen(training, source)]).backward()
     return gone[0], gone[1]
 
 
@@ -227,19 +201,20 @@ def agree(parameters: list[nn.Parameter]) -> None:
 
 def focus(training: Training, folder: Path, out: Path, plan: Plan) -> None:
     """Go on from trained weights; every step sees crops and whole retinas in each process."""
-    rank, others = distributed.get_rank(), distributed.get_world_size()
+    rank = distributed.get_rank()
     network = training.network.eval()
     for field in FIELDS[: plan.fixed]:
         getattr(network, f"rf{field}").requires_grad_(False)
     every = [*network.parameters(), *training.namer.parameters()]
     parameters = [p for p in every if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, RATE)
+    optimiser = torch.optim.Adam(parameters, plan.rate)
     source = Framed(folder, np.random.default_rng([1, rank]), plan.lone)
     pool: list[tuple[Tensor, Tensor]] = []
     began, log, best = time.process_time(), [], 0.0
     for i in range(plan.regrade + plan.steps):
         past = i / (plan.regrade + plan.steps)
-        optimiser.param_groups[0]["lr"] = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * past) ** 2)
+        fall = 0.02 + 0.98 * math.cos(math.pi / 2 * past) ** 2
+        optimiser.param_groups[0]["lr"] = plan.rate * fall
         optimiser.zero_grad()
         if i < plan.regrade:
             if i % REUSE == 0:
@@ -254,31 +229,24 @@ def focus(training: Training, folder: Path, out: Path, plan: Plan) -> None:
         done = i + 1 - plan.regrade
         if done < 0 or (done % LOOK and done < plan.steps):
             continue
-        # The processes share the looking.
-        told = [
-            look(network, folder, first, count) if which % others == rank else None
-            for which, (first, count) in enumerate(((VALIDATION, 20), (VALIDATION + LONE, 40)))
-        ]
-        gathered: list[list[Any]] = [[]] * others
-        distributed.all_gather_object(gathered, told)
-        usual, lone = (next(one[k] for one in gathered if one[k]) for k in range(2))
+        usual, lone = watch(network, folder)
         facts = {
             "steps": i + 1,
             "minutes": round((time.process_time() - began) / 60, 1),
             "astray": np.mean(log[-LOOK:], 0).round(3).tolist() if log else None,
-            "kappa": [round(one[0], 4) for one in (usual, lone)],
-            "density": [one[1].round(2).tolist() for one in (usual, lone)],
+            "kappa": [round(usual[0], 4), round(lone[0], 4)],
+            "density": [usual[1].round(2).tolist(), lone[1].round(2).tolist()],
         }
-        # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
-        dense = float(np.minimum(np.concatenate([usual[1], lone[1]]), 30).mean())
-        worth = dense + 50 * min(usual[0], lone[0])
         if rank == 0:
+            # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
+            dense = np.minimum(np.concatenate([usual[1], lone[1]]), 30)
+            worth = float(dense.mean()) + 50 * min(usual[0], lone[0])
             print(json.dumps(facts), flush=True)
             save(network, out.with_suffix(".last.npz"))
-        if rank == 0 and worth > best:
-            best = worth
-            save(network, out)
-            out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
+            if worth > best:
+                best = worth
+                save(network, out)
+                out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
 
 
 def work(rank: int, options: argparse.Namespace) -> None:
@@ -291,7 +259,9 @@ def work(rank: int, options: argparse.Namespace) -> None:
     training.resume()
     if options.start:
         training.network.load_state_dict(load(options.start).state_dict())
-    plan = Plan(options.regrade, options.steps, options.strength, options.fixed, options.lone)
+    plan = Plan(
+        options.regrade, options.steps, options.strength, options.fixed, options.lone, options.rate
+    )
     focus(training, options.folder, options.out, plan)
     distributed.destroy_process_group()
 
@@ -308,6 +278,7 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=1.5)
     parser.add_argument("--fixed", type=int, default=0, help="layers that stay as they are")
     parser.add_argument("--lone", type=float, default=0.5, help="the share of lone eyes")
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)

@@ -20,6 +20,17 @@ from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.opset import raise_opset, within
 from onnxexplain.graph.spelled import Ledger, dequantise, spell, unzip
 
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    onnx.shape_inference.InferenceError,
+)
+"""Whatever a damaged file makes onnx, protobuf or a spelling say."""
+
 MOST_ROUNDS = 64
 """So often what is spelled out may need to be spelled out itself: loops inside loops."""
 
@@ -69,7 +80,7 @@ def lower(
     role_of
         tells the role of an operator, so that those without one are expanded by their definition.
     decided
-        what the data says of the nodes that were ``undecided`` when it was not asked yet; None where
+        what the data say of the nodes that were ``undecided`` when not asked yet; None where
         there is no data: then both branches are computed, and loops refused.
 
     Raises
@@ -81,8 +92,7 @@ def lower(
         return _lower(proto, sizes, run, dtype, newest, role_of, decided)
     except OnnxExplainError:
         raise
-    except (ValueError, TypeError, RuntimeError, LookupError, MemoryError) as error:
-        # Whatever a damaged file makes onnx or protobuf say.
+    except _DAMAGED as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the model is inconsistent ({line})") from error
 
@@ -143,9 +153,7 @@ def _lower(
     )
 
 
-def _stepped_back(
-    model: onnx.ModelProto, newest: tuple[int, int]
-) -> tuple[onnx.ModelProto, bool]:
+def _stepped_back(model: onnx.ModelProto, newest: tuple[int, int]) -> tuple[onnx.ModelProto, bool]:
     """Return the model in an opset that the runtime knows, and whether there is one."""
     try:
         return within(model, newest, as_before=True), True

@@ -23,18 +23,23 @@ def waiting(lowered: Lowered, output: str) -> tuple[str, ...]:
 def watched(lowered: Lowered, names: Collection[str]) -> tuple[Lowered, dict[str, str]]:
     """Return the model and, by node, a tensor of it that tells what the data decides.
 
-    Of an If that is its condition; of a Loop a vector with one element per step.
+    Of an If that is its condition, of a Loop how many steps it ran, of a sequence the position.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(lowered.proto)
-    tensors = {}
+    tensors, counts = {}, []
     for node in proto.graph.node:
-        if node.name in names:
-            tensors[node.name] = node.input[0] if node.op_type == "If" else _counted(node)
+        if node.name in names and node.op_type == "Loop":
+            tensors[node.name] = f"{node.name}/count"
+            made = [_collected(node)], [tensors[node.name]], tensors[node.name]
+            counts.append(helper.make_node("Size", *made))
+        elif node.name in names:
+            tensors[node.name] = node.input[0] if node.op_type == "If" else node.input[-1]
+    proto.graph.node.extend(counts)
     return replace(lowered, proto=proto), tensors
 
 
-def _counted(node: onnx.NodeProto) -> str:
+def _collected(node: onnx.NodeProto) -> str:
     """Make a loop collect the number of each of its steps; return the vector's name."""
     body = next(a.g for a in node.attribute if a.name == "body")
     made = f"{node.name}/steps"

@@ -151,6 +151,7 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
         needed.update(t for t in node.reads if t in moving)
     reached = tuple(name for name in sources if name in needed)
     if not reached:
+        _check_refused(lowered, output)
         raise MethodError(
             f"`{output}` does not depend on {', '.join(sources) or 'any float input'}"
         )

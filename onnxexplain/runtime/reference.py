@@ -152,7 +152,18 @@ class DequantizeLinear(OpRun):
         return (dequantised(x, scale, zero, axis, block_size or 0, scale.dtype),)
 
 
-NEW_OPS: list[Any] = [Conv, MaxPool, AveragePool, Pad, Erf, Gelu, Mean, DequantizeLinear, *SPATIAL, *NORMS]
+NEW_OPS: list[Any] = [
+    Conv,
+    MaxPool,
+    AveragePool,
+    Pad,
+    Erf,
+    Gelu,
+    Mean,
+    DequantizeLinear,
+    *SPATIAL,
+    *NORMS,
+]
 
 
 def evaluate(

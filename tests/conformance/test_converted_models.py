@@ -1,6 +1,5 @@
 """The converted models that onnx ships with data: derivatives by difference, both engines."""
 
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from onnx import numpy_helper
 
 from tests.conformance.test_node_cases import is_score, model_of, three_ways, why_not
 
-FOLDER = Path(os.path.dirname(onnx.__file__)) / "backend/test/data"
+FOLDER = Path(onnx.__file__).parent / "backend/test/data"
 FOLDERS = ("pytorch-converted", "pytorch-operator", "simple")
 
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 import onnxexplain as ox
 from tests.builders import Numeric
 
-FOLDER = Path(os.path.dirname(onnx.__file__)) / "backend/test/data/light"
+FOLDER = Path(onnx.__file__).parent / "backend/test/data/light"
 MODELS = sorted(path.stem.removeprefix("light_") for path in FOLDER.glob("light_*.onnx"))
 SLOTS = {"scale": (0.5, 1.5), "b": (-0.2, 0.2), "mean": (-0.2, 0.2), "var": (0.5, 1.5)}
 """A BatchNormalization's inputs, in order, and between which numbers they are drawn."""

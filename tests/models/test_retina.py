@@ -133,7 +133,7 @@ def test_harmless_brightness(retina, sign):
     [(1, {"sole": "exudates"}), (3, {"sole": "drusen"}), (2, {"without": "dust"})],
 )
 def test_signs_that_cannot_be(retina, grade, asked):
-    with pytest.raises(ValueError, match="can$|no kind"):
+    with pytest.raises(ValueError, match=r"can$|no kind"):
         retina(1, grade, 64, **asked)
 
 

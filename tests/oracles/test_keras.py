@@ -74,7 +74,12 @@ def tokens():
     return keras.Model(given, layers.Dense(5)(layers.GlobalAveragePooling1D()(x)))
 
 
-NETWORKS = {"sequential": sequential, "residual": residual, "recurrent": recurrent, "tokens": tokens}
+NETWORKS = {
+    "sequential": sequential,
+    "residual": residual,
+    "recurrent": recurrent,
+    "tokens": tokens,
+}
 
 
 def settled(network):

@@ -175,8 +175,9 @@ def test_pairs_are_stepped_over(way, tmp_path):
             ours = ox.explain(proto, x, "gradient", target=2, engine=engine)
             assert ours.difference < 0.05
             assert cosine(ours.attributions["x"], theirs) > 0.9999
-            shared = ox.explain(proto, x, target=2, engine=engine)
-            assert np.abs(shared.residual).max() < 1e-5
+            for ties in ("first", "share"):
+                shared = ox.explain(proto, x, target=2, engine=engine, ties=ties)
+                assert np.abs(shared.residual).max() < 1e-5
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -194,6 +195,28 @@ def test_both_formats_say_the_same(way, tmp_path):
     for other in found[1:]:
         assert cosine(found[0], other) > 0.9999
     assert cosine(found[0], plain.attributions["x"]) > 0.9
+
+
+@pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL"])
+@pytest.mark.parametrize("kind", [UINT8, INT8], ids=["uint8", "int8"])
+def test_optimised_and_saved(level, kind, tmp_path):
+    """Whatever ONNX Runtime makes of the pairs: its own operators, channels last."""
+    proto = quantised(SMALL, images(8, 0), tmp_path, quant_format=QDQ, activation_type=kind)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}"
+    )
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    made = onnx.load(tmp_path / "optimised.onnx")
+    fused = {node.op_type for node in made.graph.node}
+    assert ("QLinearConv" in fused) == (level != "BASIC")
+    x = images(1, 1)[0]
+    for engine in ("eager", "compiled"):
+        ours, theirs = (ox.explain(p, x, target=2, engine=engine) for p in (made, proto))
+        assert np.abs(ours.residual).max() < 1e-5
+        assert cosine(ours.attributions["x"], theirs.attributions["x"]) > 0.9999
 
 
 def test_integers_found_while_it_runs(tmp_path):

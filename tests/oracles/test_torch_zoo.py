@@ -160,9 +160,8 @@ LARGE = {
     "inception v3": (lambda m: m.inception_v3(init_weights=False, transform_input=True), 96),
     "googlenet": (lambda m: m.googlenet(init_weights=False), 64),
     "regnet y": (lambda m: m.regnet_y_400mf(), 64),
-    "vgg 11": (lambda m: m.vgg11_bn(), 32),
     "vit b 32": (lambda m: m.vit_b_32(image_size=64), 64),
-    "maxvit": (lambda m: m.MaxVit((64, 64), 16, 2, [16, 32], [1, 1], 8, num_classes=10), 64),
+    "maxvit": (lambda m: m.MaxVit((64, 64), 16, 2, [16, 32], [1, 1], 8, 0.1, num_classes=10), 64),
 }
 
 

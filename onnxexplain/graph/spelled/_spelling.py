@@ -14,7 +14,7 @@ from onnxexplain.graph.node import Node, array, read_nodes, reads
 
 Array = np.ndarray[Any, Any]
 
-MOST_NODES = 100_000
+MOST_NODES = 1 << 16
 """A model may have this many nodes once its loops and recurrences are written out step by step."""
 
 

@@ -196,7 +196,7 @@ class _Ends:
         return cls(layer, column, layer.scope.value(given))
 
     def runs(self, step: int) -> bool | str:
-        """Whether the samples are longer than ``step``: all, none, or the tensor that says which."""
+        """Whether samples are longer than ``step``: all, none, or the tensor that says which."""
         if not self.lengths:
             return True
         if self.known is not None and len(set(self.known > step)) == 1:
@@ -245,7 +245,7 @@ def _walk(
 
 
 def _deliver(layer: Layer, walks: Sequence[tuple[list[str], State]]) -> None:
-    """Write Y [steps,directions,N,H] and the last states [directions,N,H], as they are asked for."""
+    """Write Y [steps,directions,N,H] and the last states [directions,N,H], as asked for."""
     outputs = dict(enumerate(layer.scope.node.outputs))
     each = (1, layer.batch, layer.hidden)
     if outputs.get(0):

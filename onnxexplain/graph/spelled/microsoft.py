@@ -31,7 +31,7 @@ _PARAMETERS = {
 }
 
 
-def _activated(scope: Scope, x: str, name: str, given: Sequence[float], to: str) -> bool:
+def activated(scope: Scope, x: str, name: str, given: Sequence[float], to: str) -> bool:
     """Write an activation by its name and its parameters; none where the name is empty.
 
     What goes into one that may end a model has a name by which it is found.
@@ -50,7 +50,7 @@ def _activated(scope: Scope, x: str, name: str, given: Sequence[float], to: str)
     return True
 
 
-def _split(said: dict[str, Any], prefix: str) -> dict[str, Any]:
+def parted(said: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Take the attributes that begin with a prefix out of the others."""
     return {name: said.pop(name) for name in list(said) if name.startswith(prefix)}
 
@@ -59,24 +59,24 @@ def _split(said: dict[str, Any], prefix: str) -> dict[str, Any]:
 def fused_conv(scope: Scope) -> bool:
     """Conv, a tensor added, an activation."""
     said = dict(scope.node.attributes)
-    fused = _split(said, "activation")
+    fused = parted(said, "activation")
     y = scope.write("Conv", *filter(None, scope.node.inputs[:3]), **said)
     if put(scope, 3):
         y = scope.write("Add", y, put(scope, 3))
     given = fused.get("activation_params", ())
-    return _activated(scope, y, fused.get("activation", ""), given, scope.node.outputs[0])
+    return activated(scope, y, fused.get("activation", ""), given, scope.node.outputs[0])
 
 
 @spelling("FusedGemm", domain=DOMAIN)
 def fused_gemm(scope: Scope) -> bool:
     """Gemm and an activation."""
     said = dict(scope.node.attributes)
-    fused = _split(said, "activation")
+    fused = parted(said, "activation")
     y = scope.write("Gemm", *scope.node.inputs, **said)
     name = fused.get("activation", "")
     names = _PARAMETERS.get(name, ())
     given = [fused[f"activation_{n}"] for n in names if f"activation_{n}" in fused]
-    return _activated(scope, y, name, given, scope.node.outputs[0])
+    return activated(scope, y, name, given, scope.node.outputs[0])
 
 
 # ----- Products of turned matrices -----
@@ -121,7 +121,7 @@ def fused_matmul(scope: Scope) -> bool:
 @spelling("FusedMatMulActivation", domain=DOMAIN)
 def fused_matmul_activation(scope: Scope) -> bool:
     """The same, and an activation."""
-    fused = _split(dict(scope.node.attributes), "activation")
+    fused = parted(dict(scope.node.attributes), "activation")
     y, name = _product(scope, ""), fused["activation"]
     if not y:
         return False
@@ -132,7 +132,7 @@ def fused_matmul_activation(scope: Scope) -> bool:
         return True
     names = _PARAMETERS.get(name, ())
     given = [fused[f"activation_{n}"] for n in names if f"activation_{n}" in fused]
-    return _activated(scope, y, name, given, scope.node.outputs[0])
+    return activated(scope, y, name, given, scope.node.outputs[0])
 
 
 # ----- Gelu and its kin -----
@@ -197,77 +197,6 @@ def bias_softmax(scope: Scope) -> bool:
     flat = scope.write("Softmax", scope.write("Flatten", x, axis=axis), axis=-1)
     shape = scope.write("Shape", scope.node.inputs[0])
     scope.write("Reshape", flat, shape, to=scope.node.outputs[0])
-    return True
-
-
-# ----- Channels last -----
-
-
-def _first(scope: Scope, x: str, rank: int) -> str:
-    return scope.write("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
-
-
-def _last(scope: Scope, x: str, rank: int, to: str) -> None:
-    scope.write("Transpose", x, to=to, perm=[0, *range(2, rank), 1])
-
-
-@spelling("NhwcMaxPool", domain=DOMAIN)
-def nhwc_max_pool(scope: Scope) -> bool:
-    """MaxPool, the channels last."""
-    said = scope.node.attributes
-    rank = len(said["kernel_shape"]) + 2
-    y = scope.write("MaxPool", _first(scope, scope.node.inputs[0], rank), **said)
-    _last(scope, y, rank, scope.node.outputs[0])
-    return True
-
-
-@spelling("NhwcConv", domain=DOMAIN)
-@spelling("NhwcFusedConv", domain=DOMAIN)
-def nhwc_conv(scope: Scope) -> bool:
-    """Conv, and what is fused to it, the channels last; the weight may have them last as well."""
-    x, weight = scope.node.inputs[:2]
-    shape, kernel = scope.shape(x), scope.shape(weight)
-    if shape is None or kernel is None:
-        return False
-    said, rank = dict(scope.node.attributes), len(shape)
-    fused = _split(said, "activation")
-    if kernel[1] * said.get("group", 1) != shape[-1]:
-        weight = _first(scope, weight, rank)
-    given = [_first(scope, x, rank), weight, *filter(None, scope.node.inputs[2:3])]
-    y = scope.write("Conv", *given, **said)
-    if put(scope, 3):
-        y = scope.write("Add", y, _first(scope, put(scope, 3), rank))
-    active = scope.fresh("activated")
-    _activated(scope, y, fused.get("activation", ""), fused.get("activation_params", ()), active)
-    _last(scope, active, rank, scope.node.outputs[0])
-    return True
-
-
-@spelling("GroupNorm", domain=DOMAIN)
-@spelling("SkipGroupNorm", domain=DOMAIN)
-def group_norm(scope: Scope) -> bool:
-    """GroupNormalization, the channels last or not, of a sum or not, SiLU behind it or not."""
-    said, (y, *sums) = scope.node.attributes, scope.node.outputs
-    x, skip, bias = put(scope, 0), put(scope, 3), put(scope, 4)
-    shape, skipped = scope.shape(x), scope.shape(skip) if skip else ()
-    if shape is None or skipped is None:
-        return False
-    rank, last = len(shape), bool(said.get("channels_last", 1))
-    if skip:
-        if len(skipped) == 2:  # one number per channel
-            ones = (1,) * (rank - 2)
-            sizes = (skipped[0], *ones, skipped[1]) if last else (*skipped, *ones)
-            skip = scope.write("Reshape", skip, scope.constant(np.array(sizes)))
-        x = scope.write("Sum", *filter(None, (x, skip, bias)), to=sums[0] if sums else "")
-    said_of = {"num_groups": said["groups"], "epsilon": said.get("epsilon", 1e-5)}
-    turned = _first(scope, x, rank) if last else x
-    made = scope.write("GroupNormalization", turned, put(scope, 1), put(scope, 2), **said_of)
-    if said["activation"]:
-        made = scope.write("Mul", made, scope.write("Sigmoid", made))
-    if last:
-        _last(scope, made, rank, y)
-    else:
-        scope.write("Identity", made, to=y)
     return True
 
 

@@ -164,10 +164,10 @@ def _place(
     if not any(given):
         return default
     value = scope.value(given[0])
-    if value is None:
-        scope.refuse("whose position depends on the data")
+    told = scope.ask("whose position depends on the data") if value is None else value.max()
+    if told is None:
         return None
-    place = int(value.reshape(-1)[0])
+    place = int(told)
     if not -many <= place < many + ends:
         scope.refuse(f"whose position {place} is outside a sequence of {many}")
         return None

@@ -53,9 +53,9 @@ class Step(Scope):
     # ----- writing -----
 
     def constant(self, value: Any, dtype: Any = None, hint: str = "constant") -> str:
-        """Hold an array and return its name; floats are of the model's float type."""
+        """Hold an array and return its name; Python floats are of the model's float type."""
         given = np.asarray(value, dtype)
-        if dtype is None and given.dtype.kind == "f":
+        if dtype is None and given.dtype == np.float64:
             given = given.astype(self.walk.dtype)
         name = super().constant(given, given.dtype, hint)
         self.walk.constants.update((t.name, t) for t in self.constants)
@@ -254,12 +254,9 @@ class Step(Scope):
         return self.same(on.scale, grid.scale, 1) and self.same(on.zero, grid.zero, 0)
 
     def _ends(self, tensor: str) -> bool:
-        """Whether a tensor is an output of the model, but for what merely carries it there."""
-        if tensor in self.walk.outputs:
-            return True
+        """Whether a tensor is only carried to the outputs of the model, if it is read at all."""
         readers = self.walk.readers.get(tensor, ())
-        ends = all(n.op_type in CARRIES and self._ends(n.outputs[0]) for n in readers)
-        return bool(readers) and ends
+        return all(n.op_type in CARRIES and self._ends(n.outputs[0]) for n in readers)
 
     def name(self, tensor: str, grid: Grid) -> str:
         """Return the name for the float tensor that stands for a quantised one.
