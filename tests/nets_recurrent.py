@@ -40,7 +40,8 @@ WHILE = """q, count, rows = Loop<body = step (int64 i, bool on, float[N,4] s, in
       row = Identity(u) }>(, , h, two)
     m = ReduceMean<keepdims=0>(rows, first)  y = Add(m, q)"""
 
-SCAN = """s = Gather<axis=1>(x, zero)  h = MatMul(s, w)  q, all = Scan<num_scan_inputs=1, scan_input_axes=[1], scan_input_directions=[1],
+SCAN = """s = Gather<axis=1>(x, zero)  h = MatMul(s, w)  q, all = Scan<num_scan_inputs=1,
+    scan_input_axes=[1], scan_input_directions=[1],
     scan_output_axes=[1], body = step (float[N,4] t, float[N,6] z)
     => (float[N,4] u, float[N,4] o)
     { m = MatMul(z, w)  n = MatMul(t, k)  e = Add(m, n)  u = Tanh(e)  o = Relu(u) }>(h, x)

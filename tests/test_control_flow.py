@@ -73,7 +73,8 @@ def test_a_branch_that_cannot_be_taken():
 FORK = """(float[N,6] x) => (float[N,4] y) { h = Gemm(x, w, b)
     s = ReduceSum<keepdims=0>(h)  c = Greater(s, none)
     y = If<then_branch = g () => (float[N,4] a) { t = Tanh(h)  a = Mul(t, b) },
-           else_branch = g () => (float[N,4] e) { l = Log(h)  q = Div(l, none)  e = Mul(q, h) }>(c) }
+           else_branch = g () => (float[N,4] e)
+           { l = Log(h)  q = Div(l, none)  e = Mul(q, h) }>(c) }
 """
 
 
@@ -144,7 +145,8 @@ def test_an_if_inside_an_if():
         y = If<then_branch = g () => (float[N,4] a) { m = ReduceMax<keepdims=0>(h)
                  i = Less(m, one)
                  a = If<then_branch = g () => (float[N,4] p) { p = Tanh(h) },
-                        else_branch = g () => (float[N,4] q) { u = Sigmoid(h)  q = Mul(u, h) }>(i) },
+                        else_branch = g () => (float[N,4] q)
+                        { u = Sigmoid(h)  q = Mul(u, h) }>(i) },
                else_branch = g () => (float[N,4] e) { e = Softplus(h) }>(c) }""",
         none=0.0,
         one=1.0,

@@ -31,7 +31,7 @@ ACTIVATIONS = (
 
 
 def layer(op_type, sizes, *, outputs=None, directions=1, given=None, inputs=(), seed=0, **said):
-    """A model of one recurrent node; ``given`` are more inputs, by name, those of ``inputs`` free."""
+    """A model of one recurrent node; ``given`` are more inputs, those of ``inputs`` free."""
     steps, batch, width, hidden = sizes
     rng, gates = np.random.default_rng(seed), GATES[op_type] * hidden
     held = {
@@ -87,7 +87,7 @@ def agrees(proto, feeds):
 def drawn(op_type, seed):
     """A layer with attributes and inputs drawn at random."""
     rng = np.random.default_rng(seed)
-    steps, batch, width, hidden = sizes = [int(n) for n in rng.integers(1, 5, 4)]
+    steps, batch, _, hidden = sizes = [int(n) for n in rng.integers(1, 5, 4)]
     direction = str(rng.choice(["forward", "reverse", "bidirectional"]))
     directions = 2 if direction == "bidirectional" else 1
     said = {"direction": direction}
@@ -331,7 +331,7 @@ def test_two_steps_are_no_batch_of_two():
 
 
 def test_a_file_made_for_two_samples():
-    """Where steps and samples share an axis inside, each sample has books of its own all the same."""
+    """Where steps and samples share an axis inside, each sample has books of its own."""
     proto = recurrent("Y, H = GRU<hidden_size=3>(t, W, R, B)", **cells(3))
     free = ox.explain(proto, data(proto, 2), target=1)
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2

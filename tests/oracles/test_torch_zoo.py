@@ -134,8 +134,7 @@ def swin(m, kind):
         "swin": (m.swin_transformer.SwinTransformerBlock, m.swin_transformer.PatchMerging),
         "swin v2": (m.swin_transformer.SwinTransformerBlockV2, m.swin_transformer.PatchMergingV2),
     }[kind]
-    network = m.SwinTransformer([4, 4], 24, **stages, block=block, downsample_layer=merging)
-    return network
+    return m.SwinTransformer([4, 4], 24, **stages, block=block, downsample_layer=merging)
 
 
 SMALL = {
