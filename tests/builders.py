@@ -86,9 +86,13 @@ class Numeric:
         }
         self.output, self.seed = output, seed.astype(np.float64)
 
+    def value(self, feeds: Mapping[str, Array] | None = None) -> Array:
+        """Return the output, on the feeds at hand or on others."""
+        given = self.feeds if feeds is None else feeds
+        return evaluate(self.proto, given, [self.output])[self.output]
+
     def __call__(self, feeds: Mapping[str, Array]) -> float:
-        value = evaluate(self.proto, feeds, [self.output])[self.output]
-        return float((self.seed * value).sum())
+        return float((self.seed * self.value(feeds)).sum())
 
     def along(self, direction: Mapping[str, Array], step: float = 1e-6) -> float:
         """Return the derivative along a direction."""
