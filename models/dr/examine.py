@@ -22,7 +22,7 @@ def examine(network: Network, folder: Path, seeds: range) -> np.ndarray:
     """Grade images never trained on, in full precision: true grades down, given ones across."""
     network.eval()
     confusion = np.zeros((GRADES, GRADES), int)
-    images = (image for shard in shards(folder, seeds) for image in shard.images)
+    images = (image for painted, _ in shards(folder, seeds) for image in painted)
     for i, image in enumerate(images):
         x = normalise(np.array(image)[None])
         given = network(x.contiguous(memory_format=torch.channels_last)).argmax()

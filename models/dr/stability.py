@@ -7,12 +7,13 @@ test retinas by more and more, and grades them again (after the stability study 
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from dataset import LONE, TEST, VALIDATION, shards
+from dataset import TEST, shards
 from kappa import kappa
 from network import GRADES, Network, load, normalise
 from PIL import Image
@@ -75,8 +76,8 @@ def main() -> None:
     network = load(options.weights)
     held = [
         image
-        for shard in shards(options.folder, range(TEST, VALIDATION + LONE))
-        for image in shard.images
+        for painted, _ in shards(options.folder, range(TEST, sys.maxsize))
+        for image in painted
     ]
     images = [np.array(image) for image in held[: options.count]]
     found = {"count": len(images), "as they are": agreement(network, images, blur, 0)}
