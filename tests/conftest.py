@@ -38,3 +38,25 @@ def data() -> Callable[[str], Path]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+SLOW = {
+    "test_attention",
+    "test_control_flow",
+    "test_converted_models",
+    "test_light_models",
+    "test_normalisation_geometry",
+    "test_recurrent",
+    "test_reduction_geometry",
+    "test_spatial_geometry",
+    "test_torch_recurrent",
+    "test_torch_zoo",
+}
+"""Files that take minutes each: ``pytest -m slow`` runs them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)

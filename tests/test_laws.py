@@ -8,10 +8,12 @@ import onnxexplain as ox
 from onnxexplain.engines import TOGETHER
 from onnxexplain.ops import operators
 from tests.builders import Numeric, net, norm, weights
-from tests.nets import NETS, convolutional, data
+from tests.nets import NETS, convolutional, data, nets
 
 ENGINES = ("eager", "compiled")
 every_net = pytest.mark.parametrize("name", NETS)
+core_nets = pytest.mark.parametrize("name", nets())
+"""For what does not depend on the operator: the networks of the commonest ones."""
 both_engines = pytest.mark.parametrize("engine", ENGINES)
 
 
@@ -54,7 +56,7 @@ def test_conserves_in_float32(name, engine):
     )
 
 
-@every_net
+@core_nets
 @both_engines
 def test_score_is_the_models_own(name, engine):
     proto = NETS[name]
@@ -95,7 +97,7 @@ def test_compiled_is_eager(name):
         assert np.allclose(compiled.constants[tensor], value, atol=1e-4)
 
 
-@every_net
+@core_nets
 @both_engines
 def test_every_layer_compiled_is_eager(name, engine):
     """Each tensor's score and constant, each in the tensor's own shape, against float64."""
@@ -148,7 +150,7 @@ def test_block_constants_add_up(engine):
     assert e.blocks == ("r1", "t2", "y")
 
 
-@every_net
+@core_nets
 def test_no_input_all_constants(name):
     proto = NETS[name]
     zeros = {n: np.zeros_like(v) for n, v in data(proto, 1).items()}
@@ -383,7 +385,7 @@ def test_flat_images_conserve(engine, ties, name):
 # ----- Types, zero times infinity -----
 
 
-@every_net
+@core_nets
 @both_engines
 def test_float32_stays_float32(name, engine):
     proto = NETS[name]
