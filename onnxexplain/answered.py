@@ -216,9 +216,18 @@ class Answered:
         """The spatial sizes of that input."""
         if self.source is None:
             raise MethodError("the model has no input with positions to carry a map to")
-        shape = self.inputs[self.source].shape
+        shape = self.by_sample(self.inputs[self.source]).shape
         axis = len(shape) - 1 if self.source in self.channels_last else 1
         return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
+
+    def by_sample(self, values: Array, lead: int = 0) -> Array:
+        """Return values with the samples on axis ``lead``, where a sequence has its steps there.
+
+        Such a sequence [steps, 1, channels] is one sample.
+        """
+        sequence = values.ndim > lead + 2 and values.shape[lead + 1] == 1 < values.shape[lead]
+        alone = self.score.shape[-1] == 1
+        return np.swapaxes(values, lead, lead + 1) if sequence and alone else values
 
     def to_input(self, tensor: str, values: Array) -> Array:
         """Carry a map [..., h, w] of a tensor to the input [..., H, W], its sum unchanged."""

@@ -24,7 +24,9 @@ class Compiled:
     """A model that explains itself, and the output that holds each result of each class."""
 
     proto: onnx.ModelProto
-    """Its large weights are only named: they lie among the constants of the lowered model."""
+    """Its large weights are only named."""
+    weights: dict[str, np.ndarray[Any, Any]]
+    """Where they lie: the constants of the lowered model, and those of the way back."""
     outputs: dict[tuple[int, str], str]
     shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
@@ -63,7 +65,7 @@ def compile_graph(
             outputs[t, name] = made
             shapes[made] = (symbol.shape, symbol.dtype)
     proto = _append(lowered, tape, given, [*outputs.values()], shapes, [output, *kept])
-    return Compiled(proto, outputs, shapes)
+    return Compiled(proto, lowered.constants | tape.initializers, outputs, shapes)
 
 
 def _symbols(tape: Tape, lowered: Lowered) -> dict[str, Symbol]:
@@ -171,7 +173,7 @@ def _append(
     proto = weightless.lying_outside(lowered.proto)
     graph = proto.graph
     graph.node.extend(_needed(tape.nodes, set(made)))
-    graph.initializer.extend(tape.initializers.values())
+    weightless.hold(graph, tape.initializers)
     graph.input.extend(given)
     del graph.output[:]
     for name in kept:

@@ -15,7 +15,7 @@ from onnxexplain.methods import Way, on_cpu
 from onnxexplain.methods.answer import Request, answer
 from onnxexplain.prepared import Prepared, Question
 from onnxexplain.results import Results
-from onnxexplain.runtime import Device, Session
+from onnxexplain.runtime import Session
 from onnxexplain.runtime.capture import cupy, on_gpu
 from onnxexplain.target import Aim, read
 from onnxexplain.tensor import Arrays, Symbol, Tape
@@ -106,8 +106,7 @@ def session(
                 raise ModelError(
                     f"{where}: the shapes of a node's tensors do not fit ({error})"
                 ) from error
-            weights = prepared.lowered.constants
-            running = Session(graph.proto, question.device, weights=weights)
+            running = Session(graph.proto, question.device, weights=graph.weights)
             while len(prepared.sessions) >= SESSIONS:
                 prepared.sessions.pop(next(iter(prepared.sessions)))
             prepared.sessions[key] = graph, running
@@ -164,7 +163,7 @@ def _seeds(
     output = question.output
     scores: Array = np.zeros(prepared.lowered.shapes[output], np.float32)
     if any(aim.undecided for aim in aims):
-        scores = question.forward(prepared.lowered, feeds, [output], Device.named("cpu"))[output]
+        scores = question.forward(prepared, feeds, [output], question.cpu)[output]
     return np.stack([aim.seeds(scores) for aim in aims])
 
 
@@ -183,7 +182,7 @@ def _values(
         read |= set(fed(lowered.nodes, feeds, str(prepared.layer), question.output))
     constants = {name: lowered.constants[name] for name in read & set(lowered.constants)}
     wanted = sorted(read - set(constants))
-    found = question.forward(lowered, feeds, wanted, question.device, prepared.captures)
+    found = question.forward(prepared, feeds, wanted, question.device)
     return found | (on_gpu(constants) if question.device.kind == "cuda" else constants)
 
 

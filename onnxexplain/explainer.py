@@ -1,42 +1,33 @@
 """An explainer: a model and a method, prepared once and called often."""
 
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnxexplain import engines, graph, plugins
+from onnxexplain import engines, entangled, graph, plugins
 from onnxexplain import ensemble as ensembles
 from onnxexplain import feeds as given
-from onnxexplain.errors import (
-    InputError,
-    MethodError,
-    ModelError,
-    UnsupportedOperator,
-    nearest,
-)
+from onnxexplain.apart import Apart
+from onnxexplain.asked import check_layer, check_lists, check_names, engine_for, one_of
+from onnxexplain.errors import MethodError, ModelError, nearest
 from onnxexplain.explanation import Explanation
 from onnxexplain.graph import Model
-from onnxexplain.methods import Method, make, way
+from onnxexplain.methods import make, way
 from onnxexplain.methods.answer import Request
-from onnxexplain.methods.layers import EVERY
 from onnxexplain.ops import role_of
-from onnxexplain.prepared import Prepared, Question, agree, decide, prepare
+from onnxexplain.prepared import Prepared, Question, Ready, agree
 from onnxexplain.results import Results
-from onnxexplain.runtime import Device, Session
+from onnxexplain.runtime import Device
 
 Array = np.ndarray[Any, Any]
 
 MOST_COMPILED = 8192
 """A longer way (700 steps of a recurrence) runs eager unless asked otherwise: making a session of
 it takes the runtime a time that grows with the square of the nodes."""
-
-MOST_PREPARED = 64
-"""So many shapes, and ways that data took, are kept ready; the oldest goes first."""
 
 
 class Explainer:
@@ -120,9 +111,9 @@ class Explainer:
         )
         self.target, self.targets = target, targets
         self.combine, self.combine_threshold = combine, combine_threshold
-        _check_names(output=output or "", layer=layer or "", method=method)
-        _check_lists(wrt=wrt, layers=layers)
-        _one_of("combine", combine, ("mean", "sum"))
+        check_names(output=output or "", layer=layer or "", method=method)
+        check_lists(wrt=wrt, layers=layers)
+        one_of("combine", combine, ("mean", "sum"))
         cpu = dtype == "float64" and device == "auto"
         self.question = Question(
             model=self.model,
@@ -140,8 +131,8 @@ class Explainer:
                 options=session_options,
             ),
         )
-        self.engine = _engine(engine, dtype, self.question.method)
-        _check_layer(layer, self.question.method)
+        self.engine = engine_for(engine, dtype, self.question.method)
+        check_layer(layer, self.question.method)
         way.check(self.model, self.question.output, self.question.wrt or ())
         shared: dict[str, Any] = {
             "output": output,
@@ -163,10 +154,8 @@ class Explainer:
         if self.members:
             self.options["ensemble"] = [member.model.source for member in self.members]
         self._layers = layers
-        self._prepared: dict[Any, Prepared] = {}
-        self._batchable: dict[Any, bool] = {}
-        self._rows: dict[Any, int | None] = {}
-        self._lock = threading.Lock()
+        self._ready = Ready()
+        self.apart = Apart(self.question, self.prepare)
 
     def __repr__(self) -> str:
         return f"<Explainer {self.question.method.name} of {self.model.source}>"
@@ -216,29 +205,21 @@ class Explainer:
         self, feeds: dict[str, Array], target: Any, targets: Any, request: Request
     ) -> Results:
         """Run the method on checked feeds; samples that cannot run together run one by one."""
-        n = self.samples(feeds)
-        if n > 1 and not self.together(feeds):
-            singles = []
-            for i in range(n):
-                several = (
-                    targets if isinstance(targets, str | None) else [_at(t, i, n) for t in targets]
-                )
-                one = given.sample(self.model, feeds, i, n)
-                singles.append(self.compute(one, _at(target, i, n), several, request))
-            return Results.joined(singles)
+        n = self.apart.samples(feeds)
+        if n > 1 and not self.apart.together(feeds):
+            singles = self.apart.singles(feeds, target, targets)
+            return Results.joined([self.compute(*single, request) for single in singles])
         prepared = self.prepare(feeds)
         agree(self.question, prepared, feeds)
-        asked = self.options.get("engine") == "compiled"
-        short = asked or len(prepared.nodes) <= MOST_COMPILED
-        compiles = self.engine == "compiled" and prepared.lowered.runs and short
-        if not compiles and asked:
-            raise ModelError(
-                f"{self.model.source}: ONNX Runtime does not know every operator of it; "
-                "leave out engine=, or say engine=eager"
-            )
-        engine = engines.compiled if compiles else engines.eager
+        engine = self._engine(prepared)
+
+        def send(target: Any, targets: Any, request: Request) -> Results:
+            return engine(self.question, prepared, feeds, target, targets, request)
+
         with np.errstate(all="ignore"):  # what overflows is seen in the score
-            results = engine(self.question, prepared, feeds, target, targets, request)
+            results = send(target, targets, request)
+            if n > 1 and not entangled.balanced(results, n):
+                results = entangled.apart(self.question, results, (target, targets), send)
         if not np.isfinite(results.raw.get("score", 0.0)).all():
             raise ModelError(
                 f"{self.model.source}: the score is not finite; "
@@ -246,28 +227,32 @@ class Explainer:
             )
         return results
 
-    def prepare(self, feeds: Mapping[str, Array]) -> Prepared:
-        """Return the model made ready for the shapes at hand; done once per shape.
+    def _engine(self, prepared: Prepared) -> Callable[..., Results]:
+        """The engine that was asked for, or that fits the model.
 
-        Where the data decide which way it takes, once for every way.
+        Raises
+        ------
+        ModelError
+            if ``compiled`` was asked for and the runtime cannot load the model.
         """
-        sizes = {name: value.shape for name, value in feeds.items()}
-        decided: dict[str, int] = {}
-        with self._lock:
-            while True:
-                key = (*sizes.items(), *decided.items())
-                if key not in self._prepared:
-                    while len(self._prepared) >= MOST_PREPARED:
-                        self._prepared.pop(next(iter(self._prepared)))
-                    self._prepared[key] = prepare(self.question, sizes, decided)
-                prepared = self._prepared[key]
-                if not prepared.decides:
-                    return prepared
-                decided |= decide(self.question, prepared, dict(feeds))
+        asked = self.options.get("engine") == "compiled"
+        short = asked or len(prepared.nodes) <= MOST_COMPILED
+        if self.engine == "compiled" and prepared.lowered.runs and short:
+            return engines.compiled
+        if asked:
+            raise ModelError(
+                f"{self.model.source}: ONNX Runtime does not know every operator of it; "
+                "leave out engine=, or say engine=eager"
+            )
+        return engines.eager
+
+    def prepare(self, feeds: Mapping[str, Array]) -> Prepared:
+        """Return the model made ready for the shapes at hand; done once per shape."""
+        return self._ready(self.question, feeds)
 
     def prepare_one(self, feeds: Mapping[str, Array]) -> Prepared:
         """Return the model made ready for one sample of these feeds."""
-        return self.prepare(given.sample(self.model, feeds, 0, self.samples(feeds)))
+        return self.prepare(given.sample(self.model, feeds, 0, self.apart.samples(feeds)))
 
     def tensors(self, feeds: Mapping[str, Array]) -> tuple[str, ...]:
         """Return the float tensors of the user's own graph on the way, input side first."""
@@ -288,121 +273,6 @@ class Explainer:
             if name not in own:
                 raise MethodError(f"no tensor `{name}` on the way{nearest(name, own)}")
         return tuple(asked)
-
-    # ----- samples together -----
-
-    def samples(self, feeds: Mapping[str, Array]) -> int:
-        """Return how many samples there are: one where axis 0 of the input counts something else.
-
-        It counts the steps of a sequence, say, if the scores are as many whatever its length.
-
-        Raises
-        ------
-        InputError
-            if it does, and there are several samples along another axis.
-        """
-        n = given.batch(self.model, feeds)
-        if n == 1:
-            return 1
-        key = tuple((name, value.shape[1:]) for name, value in feeds.items())
-        if key not in self._rows:
-            try:
-                self._rows[key] = self._whatever_length(feeds)
-            except (ModelError, InputError, UnsupportedOperator):
-                self._rows[key] = None  # the inside of the model is made for one number
-        rows = self._rows[key]
-        if rows is not None and rows > 1:
-            name = min(given.per_sample(self.model))
-            raise InputError(
-                f"axis 0 of `{name}` does not count samples, and there are {rows} of them along "
-                "another axis; explain one at a time"
-            )
-        return n if rows is None else 1
-
-    def _whatever_length(self, feeds: Mapping[str, Array]) -> int | None:
-        """Return how many rows of scores there are, however long axis 0 of the input is.
-
-        None where that depends on it. A file made for one length is asked with that.
-        """
-        cut, n = given.per_sample(self.model), given.batch(self.model, feeds)
-        lengths = (n,) if self._fixed() == {n} else (1, 2)
-        found = []
-        for k in lengths:
-            part = {t: v[:k] if t in cut and v.ndim else v for t, v in feeds.items()}
-            prepared = self.prepare(part)
-            found.append(prepared.lowered.shapes.get(self.question.output, ()))
-        self._runs(prepared, part)
-        told = found[0] and found[0] == found[-1] and (len(found) == 2 or found[0][0] != n)
-        return found[0][0] if told else None
-
-    def _runs(self, prepared: Prepared, feeds: dict[str, Array]) -> None:
-        """Raise where the model takes that length in its shapes alone."""
-        cpu, held = Device.named("cpu"), prepared.captures
-        self.question.forward(prepared.lowered, feeds, [self.question.output], cpu, held)
-
-    def _fixed(self) -> set[Any]:
-        """The lengths of axis 0 that the file gives to what is cut into samples."""
-        cut = given.per_sample(self.model)
-        return {i.shape[0] for n, i in self.model.inputs.items() if n in cut and i.shape}
-
-    def together(self, feeds: dict[str, Array]) -> bool:
-        """Whether samples may share a run.
-
-        They may where the batch axis is free, every tensor on the way keeps it, and a batch of two
-        gives what the two give alone.
-        """
-        cut = given.per_sample(self.model)
-        if any(name in (self.question.wrt or feeds) for name in set(feeds) - cut):
-            return False  # each sample has a share of its own in what all have in common
-        fixed = self._fixed()
-        if fixed == {given.batch(self.model, feeds)}:
-            return self._inseparable(feeds)
-        if any(isinstance(length, int) for length in fixed):
-            return False
-        key = tuple((name, value.shape[1:]) for name, value in feeds.items())
-        if key not in self._batchable:
-            two = {n: v[[0, -1]] if n in cut and v.ndim else v for n, v in feeds.items()}
-            try:
-                pair = self.prepare(two)
-                one = self.prepare(given.sample(self.model, two, 0, 2))
-                kept = all(  # an axis that has two of something else by chance is told apart
-                    (pair.lowered.shapes[t][:1], one.lowered.shapes[t][:1]) == ((2,), (1,))
-                    for t in pair.moving
-                )
-                kept = kept and not pair.decided  # each sample may go another way
-                self._batchable[key] = kept and self._same_apart(pair, two)
-            except (ModelError, InputError):  # the inside of the model is made for one sample
-                self._batchable[key] = False
-        return self._batchable[key]
-
-    def _inseparable(self, feeds: dict[str, Array]) -> bool:
-        """Whether the samples of a file made for so many of them run together.
-
-        They do where every tensor on the way keeps the batch axis, or nothing else works.
-        """
-        n, key = given.batch(self.model, feeds), tuple((t, v.shape) for t, v in feeds.items())
-        if key not in self._batchable:
-            whole = self.prepare(feeds)
-            kept = all(whole.lowered.shapes[t][:1] == (n,) for t in whole.moving)
-            try:
-                self._batchable[key] = kept or not self._same_apart(whole, feeds)
-            except (ModelError, InputError):  # the inside of the model is made for so many
-                self._batchable[key] = True
-        return self._batchable[key]
-
-    def _same_apart(self, whole: Prepared, feeds: dict[str, Array]) -> bool:
-        """Whether the first and the last sample have the scores that they have alone."""
-        cpu, output, n = Device.named("cpu"), self.question.output, given.batch(self.model, feeds)
-        rows = self.question.forward(whole.lowered, feeds, [output], cpu)[output]
-        alone = []
-        held: dict[tuple[str, ...], Session] = {}
-        for i in (0, n - 1):
-            one = given.sample(self.model, feeds, i, n)
-            lowered = self.prepare(one).lowered
-            alone.append(self.question.forward(lowered, one, [output], cpu, held)[output])
-        together, apart = rows[[0, n - 1]], np.concatenate(alone)
-        largest = float(np.abs(apart).max())
-        return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * largest))
 
 
 def load(source: str | Path | bytes | onnx.ModelProto | Model) -> Model:
@@ -435,53 +305,6 @@ def explain(
     return Explainer(model, method, target=target, targets=targets, **options)(inputs)
 
 
-def _at(chosen: Any, i: int, n: int) -> Any:
-    """A target of ``n`` samples as that of sample ``i``."""
-    if isinstance(chosen, list | np.ndarray) and len(chosen) == n:
-        return chosen[i : i + 1]
-    if isinstance(chosen, list | np.ndarray) and np.shape(chosen)[:1]:
-        raise MethodError(f"a target of {len(chosen)} entries is given for {n} samples")
-    return chosen
-
-
 def _given(options: dict[str, Any], **others: Any) -> dict[str, Any]:
     """The method's options, and what else was asked for."""
     return options | {name: value for name, value in others.items() if value is not None}
-
-
-def _check_names(**given: Any) -> None:
-    for what, value in given.items():
-        if not isinstance(value, str):
-            raise MethodError(f"{what} is {value!r}; it must be a name")
-
-
-def _check_lists(**given: Any) -> None:
-    for what, value in given.items():
-        if not isinstance(value, str | Sequence | None):
-            raise MethodError(f"{what} is {value!r}; it must be a name, or a list of names")
-
-
-def _check_layer(layer: str | None, method: Method) -> None:
-    if layer is not None and not method.layered:
-        raise MethodError(
-            f"{method.name} looks at no single layer; layer= is for CAMs, see layers="
-        )
-    if layer == EVERY and not method.everywhere:
-        raise MethodError(f"{method.name} looks at one layer at a time; name it with layer=")
-
-
-def _engine(asked: str, dtype: str, method: Method) -> str:
-    """Return the engine that runs a method: compiled where nothing speaks against it."""
-    _one_of("dtype", dtype, ("float32", "float64"))
-    _one_of("engine", asked, ("auto", "compiled", "eager"))
-    if asked == "compiled" and dtype == "float64":
-        raise MethodError("dtype float64 needs engine=eager: no provider computes in it")
-    if asked == "compiled" and not method.compiles:
-        raise MethodError(f"{method.name} looks at values while it runs; it needs engine=eager")
-    plain = dtype == "float32" and asked != "eager" and method.compiles
-    return "compiled" if plain else "eager"
-
-
-def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise MethodError(f"no {what} `{value}`; one of {', '.join(known)}")

@@ -71,8 +71,8 @@ class Explanation(Answered):
         name = layer or self._mapped
         if (drawn := self._results.raw.get(f"extra/heatmap/{name}")) is not None:
             return drawn
-        shares = self.attributions[name]
         lead = 1 if self._results.several else 0
+        shares = self.by_sample(self.attributions[name], lead)
         rank = shares.ndim - lead
         if rank > 2:
             last = (self.source if self.all_layers else name) in self.channels_last
@@ -170,7 +170,12 @@ class Explanation(Answered):
         cam = self.attributions[str(layer)]
         if self.source is None:
             return cam
-        return transport.resize(np.squeeze(cam, self.score.ndim), self.sizes)
+        lead, sizes = self.score.ndim, self.sizes
+        places = cam.shape[lead + 1 :]
+        more = len(places) - len(sizes)  # a signal may be looked at as a picture of one row
+        if more > 0 and set(places[:more]) == {1}:
+            places = places[more:]
+        return transport.resize(cam.reshape(*cam.shape[:lead], *places), sizes)
 
     # ----- out of Python -----
 

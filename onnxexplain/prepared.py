@@ -26,6 +26,11 @@ ROUNDED_AGREEMENT = 5e-2
 """The same for a quantised file: what lies half-way between two numbers of a grid falls to either
 side, on one optimisation level of the runtime and another too, and the output has steps."""
 
+MOST_PREPARED = 64
+"""So many shapes, and ways that data took, are kept ready; the oldest goes first."""
+
+_COMPARED = ("float16", "float32", "float64")
+
 SETTLED = 22
 """Operators up to this opset have kernels in every ONNX Runtime that can be installed."""
 
@@ -49,25 +54,40 @@ class Question:
         """Who wins among equal elements of a max pool's window."""
         return getattr(self.method, "ties", "first")
 
+    @property
+    def cpu(self) -> Device:
+        """Where checks run."""
+        return Device.named("cpu", threads=self.device.threads, options=self.device.options)
+
     def forward(
         self,
-        lowered: Lowered,
+        prepared: "Prepared",
         feeds: dict[str, Array],
         tensors: Sequence[str],
         device: Device,
-        held: dict[tuple[str, ...], Session] | None = None,
+        beside: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Return tensors of the lowered model, in the question's dtype.
 
-        ``held`` keeps the session for the next call with the same tensors.
+        The session is kept for the next call; it can tell the tensors ``beside`` as well.
         """
+        lowered = prepared.lowered
         if self.dtype == "float64":
             feeds = {
                 n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in feeds.items()
             }
         if self.dtype == "float64" or not lowered.runs:
             return evaluate(lowered.proto, feeds, tensors)
-        return capture(lowered.proto, feeds, tensors, device, held, lowered.constants)
+        held = prepared.captures
+        return capture(lowered.proto, feeds, tensors, device, held, lowered.constants, beside)
+
+    def check(
+        self, prepared: "Prepared", feeds: dict[str, Array], tensors: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return scores or other outputs of the lowered model; one session serves every check."""
+        compared = self.model.outputs.values() if prepared.lowered.changed else ()
+        floats = [info.name for info in compared if info.dtype in _COMPARED]
+        return self.forward(prepared, feeds, tensors, self.cpu, (self.output, *floats))
 
 
 @dataclass
@@ -85,8 +105,8 @@ class Prepared:
     blocks: tuple[str, ...] = ()
     channels_last: frozenset[str] = frozenset()
     sessions: dict[Any, tuple[Compiled, Session]] = field(default_factory=dict)
-    captures: dict[tuple[str, ...], Session] = field(default_factory=dict)
-    """What the eager engine runs to get its values."""
+    captures: list[Session] = field(default_factory=list)
+    """What runs to get values: the last such session."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     difference: float | None = None
     """How far the lowered model was from the user's file; None where nothing was compared."""
@@ -143,11 +163,34 @@ def prepare(
     return prepared
 
 
+class Ready:
+    """The model made ready, once per shape; where the data decide its way, once for every way."""
+
+    def __init__(self) -> None:
+        self._prepared: dict[Any, Prepared] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, question: Question, feeds: Mapping[str, Array]) -> Prepared:
+        """Return the model made ready for the shapes at hand, and for what the data decide."""
+        sizes = {name: value.shape for name, value in feeds.items()}
+        decided: dict[str, int] = {}
+        with self._lock:
+            while True:
+                key = (*sizes.items(), *decided.items())
+                if key not in self._prepared:
+                    while len(self._prepared) >= MOST_PREPARED:
+                        self._prepared.pop(next(iter(self._prepared)))
+                    self._prepared[key] = prepare(question, sizes, decided)
+                prepared = self._prepared[key]
+                if not prepared.decides:
+                    return prepared
+                decided |= decide(question, prepared, dict(feeds))
+
+
 def decide(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> dict[str, int]:
     """Ask the data which branches are taken, and how many steps there are."""
     tensors = list(dict.fromkeys(prepared.decides.values()))
-    cpu, held = Device.named("cpu"), prepared.captures
-    found = question.forward(prepared.lowered, feeds, tensors, cpu, held)
+    found = question.forward(prepared, feeds, tensors, question.cpu)
     return {
         name: int(np.asarray(found[tensor]).reshape(-1)[0])
         for name, tensor in prepared.decides.items()
@@ -203,28 +246,35 @@ def agree(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> No
     ModelError
         if it does not: an explanation of it would not be one of the file.
     """
-    changed = prepared.lowered.changed
-    if prepared.checked or not changed:
+    if prepared.checked:
         return
+    if prepared.lowered.changed:
+        prepared.difference = _compared(question, prepared, feeds)
+    prepared.checked = True
+    prepared.captures.clear()  # the engines ask for other tensors
+
+
+def _compared(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> float | None:
+    """How far the outputs are from the file's; None where nothing here runs the file as it is."""
     model = question.model
     inputs = {n: v.astype(model.inputs[n].dtype) for n, v in feeds.items()}
     names = list(model.outputs)
-    prepared.checked = True
     try:
         found = run_once(model.proto, inputs, names, question.device.options)
-        answers = dict(zip(names, found, strict=True))
-    except (ModelError, InputError):  # nothing here runs the file as it is: nothing to compare
-        return
-    theirs = {n: v for n, v in answers.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
-    ours = question.forward(prepared.lowered, feeds, list(theirs), Device.named("cpu"))
+    except (ModelError, InputError):
+        return None
+    answers = zip(names, found, strict=True)
+    theirs = {n: v for n, v in answers if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+    ours = question.check(prepared, feeds, list(theirs))
     worst = max((_difference(ours[n], theirs[n]) for n in theirs), default=0.0)
     rounded = any(node.op_type == "FakeQuantize" for node in prepared.lowered.nodes)
     if not worst <= (ROUNDED_AGREEMENT if rounded else AGREEMENT):
+        changed = "; ".join(prepared.lowered.changed)
         raise ModelError(
-            f"{model.source}: lowered ({'; '.join(changed)}) it answers differently by {worst:.2g} "
+            f"{model.source}: lowered ({changed}) it answers differently by {worst:.2g} "
             "of its largest output; it cannot be explained faithfully"
         )
-    prepared.difference = worst
+    return worst
 
 
 def _difference(ours: Array, theirs: Array) -> float:

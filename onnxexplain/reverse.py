@@ -144,7 +144,8 @@ def no_way_back(node: "Node", reason: str = "") -> str:
     """Return the line that names a node nothing can be sent through."""
     domain = f"{node.domain}." if node.domain else ""
     after = f"`{node.outputs[0]}`" if node.outputs else ""
+    own = "" if reason else "; register one with onnxexplain.register_operator"
     return (
         f"no way back through {domain}{node.op_type}{reason} (node `{node.name}`); "
-        f"explain a tensor before it with output=, or from one after it with wrt={after}"
+        f"explain a tensor before it with output=, or from one after it with wrt={after}{own}"
     )

@@ -339,3 +339,28 @@ def test_a_file_made_for_two_samples():
     assert np.abs(e.residual).max() < 1e-6
     assert e.constant == pytest.approx(free.constant, abs=1e-6)
     assert np.allclose(e.attributions["x"], free.attributions["x"], atol=1e-6)
+
+
+@both_engines
+@pytest.mark.parametrize("op_type", GATES)
+def test_a_file_made_for_one_sample_of_some_length(op_type, engine):
+    """Its steps beyond the length weigh nothing; those before weigh what they weigh alone."""
+    proto = recurrent(
+        f"Y, H = {op_type}<hidden_size=3>(t, W, R, B, lengths)",
+        lengths=np.int32([3]),
+        **cells(GATES[op_type]),
+    )
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    x = data(proto, 1)["x"]
+    e = ox.explain(proto, x, target=1, engine=engine)
+    own = onnxruntime.InferenceSession(proto.SerializeToString()).run(["y"], {"x": x})[0]
+    assert e.score == pytest.approx(own[:, 1], abs=1e-6)
+    assert np.abs(e.residual).max() < 1e-6
+    assert not e.attributions["x"][:, 3:].any()
+    assert e.attributions["x"][:, :3].any(axis=-1).all()
+    late = x.copy()
+    late[:, 3:] += 1
+    again = ox.explain(proto, late, target=1, engine=engine)
+    assert np.allclose(again.attributions["x"], e.attributions["x"], atol=1e-6)
+    two = ox.explain(proto, np.concatenate([x, late]), target=1, engine=engine)  # one by one
+    assert np.allclose(two.attributions["x"], np.repeat(e.attributions["x"], 2, 0), atol=1e-6)

@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnxexplain.runtime import Device, Session
 from onnxexplain.tensor import Arrays, Tape
@@ -30,9 +30,8 @@ def everywhere(say, *arrays):
     symbol = say(tape, *given)
     name = tape.written(symbol)
     infos = [info(f"x{i}", v) for i, v in enumerate(arrays)]
-    graph = helper.make_graph(
-        tape.nodes, "words", infos, [info(name, plain)], list(tape.initializers.values())
-    )
+    held = [numpy_helper.from_array(v, n) for n, v in tape.initializers.items()]
+    graph = helper.make_graph(tape.nodes, "words", infos, [info(name, plain)], held)
     stamp = [helper.make_opsetid("", 18)]
     model = helper.make_model(graph, opset_imports=stamp, ir_version=8)
     feeds = {f"x{i}": v for i, v in enumerate(arrays)}

@@ -88,6 +88,7 @@ def warn(text: str) -> None:
 def as_flags(text: str) -> str:
     """Return a message with Python's ``labels=`` as the command line's ``--labels``."""
     given = re.sub(r"\b(layer|engine|combine)=([a-z]+)", r"--\1 \2", text)
+    given = re.sub(r"\b([a-z]+)=(?=`)", r"--\1 ", given)
     return re.sub(r"\b([a-z]+)=(?![\w\"'])", r"--\1", given)
 
 

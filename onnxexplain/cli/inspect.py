@@ -22,6 +22,8 @@ WAYS = {
     "reduction": "to every element",
     "recurrent": "step by step",
     "stop": "nothing comes back",
+    "spelled out": "written in other operators of the standard first",
+    "taken apart": "by its definition in the standard",
 }
 """How score goes back through an operator of each role, in a few words."""
 
@@ -101,7 +103,7 @@ def _operators(model: "Model") -> list[dict[str, Any]]:
     rows = []
     for (domain, op_type), count in Counter((n.domain, n.op_type) for n in model.nodes).items():
         operator = find(domain, op_type)
-        role = operator.role if operator else _role_without(model, op_type)
+        role = operator.role if operator else _role_without(model, domain, op_type)
         back = WAYS.get(role, role)
         rows.append(
             {"op": op_type, "domain": domain, "count": count, "role": role, "way_back": back}
@@ -109,13 +111,19 @@ def _operators(model: "Model") -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-int(str(row["count"])), str(row["op"])))
 
 
-def _role_without(model: "Model", op_type: str) -> str:
+def _role_without(model: "Model", domain: str, op_type: str) -> str:
     """What becomes of an operator that has no way back of its own."""
+    from onnxexplain.graph import defined, spelled
+
     if op_type in ("Constant", "Dropout"):
         return "removed before"
     if op_type in {f.name for f in model.proto.functions}:
         return "taken apart: a function of the file"
-    return "none"
+    if not domain and op_type in ("RNN", "GRU", "LSTM"):
+        return "recurrent"
+    if spelled(domain, op_type) or op_type == "Upsample":
+        return "spelled out"
+    return "taken apart" if defined(domain, op_type, set()) else "none"
 
 
 def _unsupported(model: "Model") -> list[dict[str, Any]]:

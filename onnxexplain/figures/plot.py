@@ -24,8 +24,10 @@ from onnxexplain.figures.panels import (
     shown,
     signed_limit,
 )
+from onnxexplain.figures.sequences import sequence_figure
 from onnxexplain.figures.signs import signs_figure
 from onnxexplain.figures.view import Place, View
+from onnxexplain.figures.volumes import volume_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +43,7 @@ __all__ = [
     "grid_figure",
     "layer_figure",
     "marked",
+    "placeless_figure",
     "png",
     "sheet",
     "signs_figure",
@@ -102,7 +105,7 @@ def explanation_figure(
     drawn = range(min(count, MOST_SAMPLES))
     views = [View(e, i, images[i], truth, known_at) for i in drawn]
     if not views[0].has_positions:
-        return _bars(views[0])
+        return placeless_figure(views[0], cmap)
     if e.all_layers and boxes is not None:
         raise MethodError("boxes are drawn around one map; leave boxes= or layer=all out")
     if e.all_layers:
@@ -221,18 +224,10 @@ def _sum(values: Array) -> str:
     return f"{float(values.sum(dtype=np.float64)):.5g}"
 
 
-def _bars(view: View) -> "Figure":
-    """Draw the attributions of a table or a signal, one row per tensor and class."""
-    rows = [
-        (f"{name}: {title}" if len(view.e.attributions) > 1 else title, row)
-        for name, values in view.flat()
-        for title, row in zip(view.titles(), values, strict=True)
-    ]
-    count = view.e.score.shape[-1]
-    more = f" The first of {count} samples." if count > 1 else ""
-    heading = f"{view.e.method}: {view.verdict()}{more} Up speaks for the class, down against it."
-    titles = [title for title, _ in rows]
-    return features_figure([row for _, row in rows], titles, heading, "place in the input")
+def placeless_figure(view: View, cmap: str | None = None) -> "Figure":
+    """Return the figure of one sample whose maps are no pictures: a volume, a sequence, a table."""
+    draw = volume_figure if len(view.sizes) == 3 else sequence_figure
+    return draw(view, cmap)
 
 
 # ----- Layers -----

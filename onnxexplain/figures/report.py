@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxexplain.figures import strips
 from onnxexplain.figures.pictures import bars, bytes_of, jpeg, reduced
-from onnxexplain.figures.plot import marked, speaks, spotted
+from onnxexplain.figures.plot import marked, placeless_figure, png, speaks, spotted
 from onnxexplain.figures.view import View
 from onnxexplain.photograph.image import Picture
 
@@ -70,6 +70,7 @@ def page(
         "finals": list(strips.finals(view, cmap, tell)),
         "slider": _slider(view),
         "flat": _flat(view),
+        "figure": _figure(view, cmap),
         "speaks": speaks(cmap),
         "place": _place(view),
         "preparation": view.image.record() if isinstance(view.image, Picture) else {},
@@ -220,9 +221,21 @@ def _slider(view: View) -> Slider | None:
     )
 
 
+def _figure(view: View, cmap: str | None) -> str | None:
+    """The figure of a sequence or a volume, as it is drawn elsewhere; none of a table."""
+    if view.has_positions or not _placed(view):
+        return None
+    return bytes_of(png(placeless_figure(view, cmap)))
+
+
+def _placed(view: View) -> bool:
+    """Whether something that is attributed has steps or positions."""
+    return any(a.ndim > view.e.score.ndim + 1 for a in view.e.attributions.values())
+
+
 def _flat(view: View) -> list[dict[str, Any]]:
-    """Bars for an input without positions: a table, or a signal."""
-    if view.has_positions:
+    """Bars for an input without positions: a table."""
+    if view.has_positions or _placed(view):
         return []
     rows = []
     for tensor, values in view.flat():

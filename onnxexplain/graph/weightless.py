@@ -5,7 +5,7 @@ model with a hundred megabytes of weights that is most of the time.
 """
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,27 @@ _PLAIN = frozenset(
 
 
 def apply(change: Pass, model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return ``change(model)``, computed with every large weight standing by as an input."""
-    large = [t for t in model.graph.initializer if _large(t)]
+    """Return ``change(model)``, computed with every large weight standing by as an input.
+
+    ``model`` itself becomes what is returned, so that these weights are never copied.
+    """
+    large = {t.name for t in model.graph.initializer if _large(t)}
     if not large:
         return change(model)
-    names = {t.name for t in large}
     changed = change(standing_by(model))
-    inputs = [v for v in changed.graph.input if v.name not in names]
-    del changed.graph.input[:]
-    changed.graph.input.extend(inputs)
-    changed.graph.initializer.extend(large)
-    return changed
+    inputs = changed.graph.input
+    for i in [i for i, v in enumerate(inputs) if v.name in large][::-1]:
+        del inputs[i]
+    held = model.graph.initializer
+    for i in [i for i, t in enumerate(held) if t.name not in large][::-1]:
+        del held[i]
+    for message, kept in ((model, "graph"), (model.graph, "initializer")):
+        for field, _ in message.ListFields():
+            if field.name != kept:
+                message.ClearField(field.name)
+    _copy(changed, model)
+    held.extend(changed.graph.initializer)
+    return model
 
 
 def standing_by(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,20 +77,35 @@ def lying_outside(model: onnx.ModelProto) -> onnx.ModelProto:
     light = without(model, names)
     for tensor in model.graph.initializer:
         if tensor.name in names:
-            told = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
-            told.dims.extend(tensor.dims)
-            told.data_location = TensorProto.EXTERNAL
-            told.external_data.add(key="location", value="outside")
+            _name(light.graph, tensor.name, tensor.data_type, tensor.dims)
     return light
+
+
+def hold(graph: onnx.GraphProto, constants: Mapping[str, Array]) -> None:
+    """Give a graph constants, of which the large ones are only named."""
+    for name, value in constants.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        if value.size > LARGE and kind in _PLAIN:
+            _name(graph, name, kind, value.shape)
+        else:
+            graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+def _name(graph: onnx.GraphProto, name: str, data_type: int, shape: Iterable[int]) -> None:
+    told = graph.initializer.add(name=name, data_type=data_type)
+    told.dims.extend(shape)
+    told.data_location = TensorProto.EXTERNAL
+    told.external_data.add(key="location", value="outside")
 
 
 def drop_unread(model: onnx.ModelProto) -> None:
     """Drop weights that nothing reads: the runtime does so itself, and then cannot take them."""
     read = {t for node in model.graph.node for t in reads(node)}
     read |= {v.name for v in model.graph.output}
-    held = model.graph.initializer
-    for i in [i for i, t in enumerate(held) if t.name not in read][::-1]:
-        del held[i]  # what stays is not copied
+    unread = {t.name for t in model.graph.initializer} - read
+    for field in (model.graph.initializer, model.graph.input):  # old files list weights as inputs
+        for i in [i for i, t in enumerate(field) if t.name in unread][::-1]:
+            del field[i]  # what stays is not copied
 
 
 def outside(tensor: onnx.TensorProto) -> bool:
@@ -99,18 +124,23 @@ def whole(light: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelPro
 def without(model: onnx.ModelProto, names: Container[str]) -> onnx.ModelProto:
     """Return a copy that leaves the named weights out, without ever copying them."""
     light = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _set(light, field, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _set(light.graph, field, value)
+    _copy(model, light)
     light.graph.initializer.extend(t for t in model.graph.initializer if t.name not in names)
     return light
 
 
 def _large(tensor: onnx.TensorProto) -> bool:
     return bool(math.prod(tensor.dims) > LARGE)
+
+
+def _copy(model: onnx.ModelProto, into: onnx.ModelProto) -> None:
+    """Copy all but the weights."""
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _set(into, field, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _set(into.graph, field, value)
 
 
 def _set(message: "onnx.ModelProto | onnx.GraphProto", field: object, value: object) -> None:

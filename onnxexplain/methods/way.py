@@ -154,11 +154,31 @@ def find(lowered: Lowered, model: Model, output: str, wrt: Sequence[str] | None)
         _check_refused(lowered, output)
         raise MethodError(
             f"`{output}` does not depend on {', '.join(sources) or 'any float input'}"
+            f"{'' if wrt else _behind_integers(lowered, model, output)}"
         )
     on_way = frozenset(moving & needed)
     for node in reversed(nodes):  # behind what could not be spelled out no shape is known
         _check_node(node, on_way, lowered)
     return Path(tuple(reversed(nodes)), on_way, tuple(sources))
+
+
+def _behind_integers(lowered: Lowered, model: Model, output: str) -> str:
+    """Name the first floats that integer inputs (the ids of tokens) become: embeddings."""
+    own = {t for node in model.nodes for t in node.outputs}
+    reached = {n for n in model.inputs if n not in lowered.floats}
+    needed, found = {output}, []
+    for node in reversed(lowered.nodes):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.reads)
+    for node in lowered.nodes:
+        if reached.isdisjoint(node.reads):
+            continue
+        found += [t for t in node.outputs if t in lowered.floats and t in own & needed]
+        reached.update(t for t in node.outputs if t not in lowered.floats)
+    if not found:
+        return ""
+    names = ", ".join(f"`{t}`" for t in found[:3])
+    return f"; integers have no derivative: name what they become with wrt=, such as {names}"
 
 
 def _check_refused(lowered: Lowered, output: str) -> None:

@@ -92,7 +92,7 @@ def slope(explainer: Explainer, name: str, x: Array, classes: Array) -> Slope:
     Compiled, one run of one graph gives scores, loss and derivative; the seed is made inside it.
     """
     feeds = {name: x}
-    if len(x) == 1 or explainer.together(feeds):
+    if len(x) == 1 or explainer.apart.together(feeds):
         rows = [slice(0, len(x))]
     else:
         rows = [slice(i, i + 1) for i in range(len(x))]

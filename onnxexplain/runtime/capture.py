@@ -17,26 +17,29 @@ def capture(
     feeds: Mapping[str, Array],
     tensors: Sequence[str],
     device: Device,
-    held: "dict[tuple[str, ...], Session] | None" = None,
+    held: list[Session] | None = None,
     weights: Mapping[str, Array] | None = None,
+    beside: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a model and return the named tensors, as NumPy arrays, or CuPy arrays on CUDA.
 
     Where an optimisation swallows a tensor, the model is run once more with all of them off.
     ``held`` keeps the session for the next call: the last one, since each may hold the weights in a
-    layout of its own; ``weights`` are the constants of the model, to be read where they lie.
+    layout of its own. It serves whoever asks for the same tensors or fewer; those ``beside`` are
+    what somebody will ask for next. ``weights`` are the constants of the model, to be read where
+    they lie.
     """
     given = {name: feeds[name] for name in tensors if name in feeds}
     wanted = [name for name in tensors if name not in feeds]
     if not wanted:
         return given
-    key = (*device.providers, *wanted)
-    session = None if held is None else held.get(key)
+    fits = (s for s in held or () if s.device == device and set(wanted) <= set(s.outputs))
+    session = next(fits, None)
     if session is None:
-        session = _tapping(proto, wanted, device, weights)
+        more = [name for name in beside if name not in feeds]
+        session = _tapping(proto, list(dict.fromkeys((*wanted, *more))), device, weights)
     if held is not None:
-        held.clear()
-        held[key] = session
+        held[:] = [session]
     if device.kind == "cuda":
         return on_gpu(given) | dict(zip(wanted, _to_cupy(session, feeds, wanted), strict=True))
     return given | dict(zip(wanted, session.run(feeds, wanted), strict=True))

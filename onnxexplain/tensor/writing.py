@@ -1,11 +1,12 @@
 """Writing: the nodes, constants and names that every word on the tape comes down to."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from onnxexplain.tensor.symbol import Origin, Symbol
 
@@ -23,7 +24,8 @@ class Writing:
         self.blocked = blocked
         self.ties = ties
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.initializers: dict[str, Array] = {}
+        """The constants that somebody read, by name."""
         self.zero: Symbol | None = None
         """A zero [N,1,1,1] that cannot be folded: what is added to it is made at run time."""
         self._count = 0
@@ -55,7 +57,8 @@ class Writing:
         array = np.ascontiguousarray(np.asarray(value, dtype))
         if np.ndim(value) == 0:
             array = array.reshape(())
-        key = (array.shape, array.dtype.str, array.tobytes())
+        content = hashlib.blake2b(array.reshape(-1).view(np.uint8).data).digest()
+        key = (array.shape, array.dtype.str, content)
         if key not in self._constants:
             self._constants[key] = Symbol(self._tape, None, array.shape, array.dtype, array)
         return self._constants[key]
@@ -101,7 +104,7 @@ class Writing:
         if x.name is None:
             if x.value is not None:
                 x.name = self._fresh("constant")
-                self.initializers[x.name] = numpy_helper.from_array(x.value, x.name)
+                self.initializers[x.name] = x.value
             else:
                 x.name = self.written(self.settled(x))
         return str(x.name)

@@ -1,4 +1,7 @@
-"""Networks of JAX, Flax and Equinox, written by jax2onnx: JAX's own gradients."""
+"""Networks of JAX, Flax and Equinox, written by jax2onnx: JAX's own gradients.
+
+`pip install jax flax equinox jax2onnx`, beside the package, and `pytest tests/oracles/test_jax.py`.
+"""
 
 import warnings
 

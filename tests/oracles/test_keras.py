@@ -1,4 +1,7 @@
-"""Keras networks, written by tf2onnx and by Keras itself: TensorFlow's own gradients."""
+"""Keras networks, written by tf2onnx and by Keras itself: TensorFlow's own gradients.
+
+`pip install tensorflow tf2onnx`, beside the package, and `pytest tests/oracles/test_keras.py`.
+"""
 
 import os
 

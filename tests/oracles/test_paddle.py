@@ -1,7 +1,8 @@
 """Networks of Paddle, written by paddle2onnx: Paddle's own gradients.
 
 paddle2onnx holds on to an old onnx, so Paddle may live in an environment of its own:
-`ONNXEXPLAIN_PADDLE` names the interpreter there; without it, this one is asked.
+`ONNXEXPLAIN_PADDLE` names the interpreter there; without it, this one is asked. There,
+`pip install paddlepaddle paddle2onnx`; here, `pytest tests/oracles/test_paddle.py`.
 """
 
 import importlib.util

@@ -1,4 +1,7 @@
-"""Quantised models against torch: the derivative of a fake-quantised network, straight through."""
+"""Quantised models against torch: the derivative of a fake-quantised network, straight through.
+
+`pip install torch`, beside the package, and `pytest tests/oracles/test_quantised.py`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Pipelines of scikit-learn, converted by skl2onnx: central differences of what they decide by."""
+"""Pipelines of scikit-learn, converted by skl2onnx: central differences of what they decide by.
+
+`pip install scikit-learn skl2onnx`, beside the package, and `pytest tests/oracles/test_sklearn.py`.
+"""
 
 import numpy as np
 import pytest

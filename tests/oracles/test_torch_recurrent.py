@@ -1,4 +1,8 @@
-"""Recurrences, loops and branches by torch's automatic differentiation, from both its exporters."""
+"""Recurrences, loops and branches by torch's automatic differentiation, from both its exporters.
+
+`pip install torch onnxscript`, beside the package, and
+`pytest -m slow tests/oracles/test_torch_recurrent.py`.
+"""
 
 import io
 import warnings
@@ -203,6 +207,7 @@ def test_a_scripted_loop():
         as_torch(network, content, (noise(1, 7, 6, seed=seed),))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch, inside its tracing
 @pytest.mark.parametrize(("make", "shape"), [(Branch, (1, 6)), (Scan, (2, 7, 6))])
 def test_control_flow_of_the_newer_exporter(make, shape):
     pytest.importorskip("onnxscript", reason="torch's newer exporter needs onnxscript")

@@ -1,6 +1,8 @@
 """Architectures of today, as torch's two exporters write them: torch's own gradients, in float64.
 
-The small ones run always; `ONNXEXPLAIN_ALL_ORACLES=1` runs the large ones, too.
+The small ones run with `-m slow`; `ONNXEXPLAIN_ALL_ORACLES=1` runs the large ones, too.
+`pip install torch torchvision onnxscript`, beside the package, and
+`pytest -m slow tests/oracles/test_torch_zoo.py`.
 """
 
 import copy
