@@ -140,6 +140,38 @@ def paint(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
     canvas.add("glint", canvas.ribbons(shine) * rng.uniform(0.05, 0.3))
 
 
+def drusen(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
+    """Paint many plain drusen about the macula, which soft exudates might be taken for."""
+    for _ in range(rng.integers(20, 70)):
+        at, radius = eye.fovea + rng.normal(0, 0.2, 2), rng.uniform(0.006, 0.018)
+        window, cover = canvas.blob(rng, at, radius, 0.2, soft=rng.uniform(0.01, 0.02))
+        canvas.add("drusen", rng.uniform(0.3, 0.8) * cover, window)
+
+
+def reflexes(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
+    """Paint the sheen of a young retina: faint bright streaks along the large vessels."""
+    large = [v for v in eye.vessels if v.width[0] > 0.015 and len(v.points) > 20]
+    for _ in range(rng.integers(4, 14)):
+        stem = large[rng.integers(len(large))].points
+        i = int(rng.uniform(0.05, 0.6) * len(stem))
+        ahead = stem[i + 1] - stem[i]
+        at = stem[i] + rng.normal(0, 0.03, 2)
+        window, cover = canvas.blob(
+            rng,
+            at,
+            rng.uniform(0.012, 0.028),
+            0.3,
+            rng.uniform(2.5, 5),
+            np.arctan2(ahead[1], ahead[0]),
+            0.05,
+        )
+        canvas.add("sheen", rng.uniform(0.2, 0.6) * cover, window)
+
+
+# Harmless bright things, for eyes without and with few microaneurysms.
+HARMLESS = {"drusen": drusen, "reflexes": reflexes}
+
+
 def blemish(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
     """Paint what a grader must not mistake for disease: dust on the lens, drusen, a naevus."""
     if rng.random() < 0.4:

@@ -11,7 +11,19 @@ from PIL import Image, ImageDraw
 
 Point = Sequence[float] | np.ndarray
 Window = tuple[slice, slice]
-LAYERS = ("blood", "pigment", "disc", "cup", "glint", "exudate", "cotton", "scar", "drusen", "dust")
+LAYERS = (
+    "blood",
+    "pigment",
+    "disc",
+    "cup",
+    "glint",
+    "sheen",
+    "exudate",
+    "cotton",
+    "scar",
+    "drusen",
+    "dust",
+)
 FINE = 3  # ribbons are drawn this many times larger and reduced, for smooth edges
 
 

@@ -1,20 +1,56 @@
 """Retinas painted once and kept on disk, a hundred to a file, for training without waiting.
 
-`python dataset.py folder --count 4000` paints what is not there yet; it can be stopped and started
-again at any time, and training may begin while it runs.
+`python dataset.py folder --count 3000 --lone 1500` paints what is not there yet; it can be stopped
+and started again at any time, and training may begin while it runs.
+
+A seed tells its grade and its recipe. Every second half million of seeds is of *lone* eyes: one
+kind of lesion alone decides their grade, each kind in its turn, and those of the grades 0 and 1
+show bright things that mean nothing. Otherwise exudates, say, never come without haemorrhages,
+which make the grade already, and nothing teaches the network to look at them.
 """
 
 import argparse
+from collections.abc import Container
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from lesions import KINDS
-from retina import retina
+from retina import Retina, retina, signs
 
 SHARD = 100
 CELL = 16  # pixels between neighbouring positions of rf125
-VALIDATION = 1_000_000  # seeds from here on are never trained on; the first shard chooses weights
-TEST = VALIDATION + SHARD  # and those from here on have no say in that either
+VALIDATION = 1_000_000  # seeds from here on are never trained on
+LONE = 500_000
+CHOOSING = (VALIDATION, VALIDATION + LONE)  # the shards that choose weights; the others test them
+TESTING = {
+    "usual": range(CHOOSING[0] + SHARD, CHOOSING[1]),
+    "lone": range(CHOOSING[1] + SHARD, CHOOSING[1] + LONE),
+}
+
+
+class Shard(NamedTuple):
+    """A file of retinas: image i has grade i % 5.
+
+    Images [n, H, W, 3], the lesions in their cells [n, kinds, H / 16, W / 16], and the pixels of
+    the lesions that make the grade [n, H, W / 8], eight to a byte along each row.
+    """
+
+    images: np.ndarray
+    lesions: np.ndarray
+    masks: np.ndarray
+
+    def mask(self, i: int) -> np.ndarray:
+        """Return the pixels [H, W] that make the grade of image ``i``."""
+        return np.unpackbits(self.masks[i], axis=1).astype(bool)
+
+
+def eye(seed: int, size: int = 640) -> Retina:
+    """Paint the retina of a seed: seed % 5 is its grade."""
+    grade = seed % 5
+    kinds = signs(grade)
+    lone = seed // LONE % 2 == 1
+    return retina(seed, grade, size, sole=kinds[seed // 5 % len(kinds)] if lone else None)
 
 
 def cells(masks: dict[str, np.ndarray]) -> np.ndarray:
@@ -26,35 +62,27 @@ def cells(masks: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def paint_shard(folder: Path, first: int, size: int = 640) -> None:
-    """Paint one file of images, a fifth of every grade, and two of their lesions."""
-    eyes = [retina(first + i, i % 5, size) for i in range(SHARD)]
-    masks = [np.packbits(np.any(list(eye.masks.values()), 0), axis=1) for eye in eyes]
+    """Paint one file of images, a fifth of every grade, and two about their lesions."""
+    eyes = [eye(first + i, size) for i in range(SHARD)]
+    masks = [np.packbits(one.deciding, axis=1) for one in eyes]
     np.save(folder / f"masks_{first}.npy", np.stack(masks))
-    np.save(folder / f"lesions_{first}.npy", np.stack([cells(eye.masks) for eye in eyes]))
+    np.save(folder / f"lesions_{first}.npy", np.stack([cells(one.masks) for one in eyes]))
     # The images come last: a shard exists once they do.
     unfinished = folder / f"images_{first}.part.npy"
-    np.save(unfinished, np.stack([eye.image for eye in eyes]))
+    np.save(unfinished, np.stack([one.image for one in eyes]))
     unfinished.replace(folder / f"images_{first}.npy")
 
 
-def shards(folder: Path, seeds: range) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Map the (images, lesions) on disk without reading them; image i of a file has grade i % 5."""
+def shards(folder: Path, seeds: Container[int]) -> list[Shard]:
+    """Map the shards that begin with one of these seeds, without reading what is on disk."""
     firsts = [int(path.stem.split("_")[1]) for path in folder.glob("images_*[0-9].npy")]
     return [
-        (
-            np.load(folder / f"images_{first}.npy", mmap_mode="r"),
-            np.load(folder / f"lesions_{first}.npy", mmap_mode="r"),
+        Shard(
+            *(
+                np.load(folder / f"{part}_{first}.npy", mmap_mode="r")
+                for part in ("images", "lesions", "masks")
+            )
         )
-        for first in sorted(firsts)
-        if first in seeds
-    ]
-
-
-def masks(folder: Path, seeds: range) -> list[np.ndarray]:
-    """Map the pixels of all lesions of the same shards, eight to a byte along each row."""
-    firsts = [int(path.stem.split("_")[1]) for path in folder.glob("images_*[0-9].npy")]
-    return [
-        np.load(folder / f"masks_{first}.npy", mmap_mode="r")
         for first in sorted(firsts)
         if first in seeds
     ]
@@ -64,13 +92,18 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=4000)
-    parser.add_argument("--held-out", type=int, default=400)
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--lone", type=int, default=1500, help="eyes with a sole sign besides")
+    parser.add_argument("--held-out", type=int, default=400, help="of either recipe")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    firsts = [*range(0, options.count, SHARD)]
-    # One training shard, then the held-out ones, then the rest: training can begin early.
-    firsts[1:1] = range(VALIDATION, VALIDATION + options.held_out, SHARD)
+    firsts = []
+    for recipe, count in ((0, options.count), (LONE, options.lone)):
+        painted = [recipe + first for first in range(0, count, SHARD)]
+        # One training shard, then the held-out ones, then the rest: training can begin early.
+        held = VALIDATION + recipe
+        painted[1:1] = range(held, held + options.held_out, SHARD) if count else ()
+        firsts += painted
     for first in firsts:
         if not (options.folder / f"images_{first}.npy").exists():
             paint_shard(options.folder, first)

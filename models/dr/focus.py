@@ -5,58 +5,69 @@ share of |input * gradient| that lies outside the lesions is made small, by diff
 gradient once more. Retinas whose masks are known make that possible. Whole retinas take their turn
 with crops, which are cheap; the normalisation keeps the statistics that `train.py` left.
 
-`python focus.py folder dr.npz focused.npz --minutes 12` wants what `train.py` left in dr.pt, and
-keeps the weights that localise best on validation retinas among those that still grade them.
+`python focus.py folder dr.npz focused.npz` wants what `train.py` left in dr.pt, and keeps the
+weights that grade and localise best on validation retinas, usual and lone ones (`dataset.py`).
+Every process does as much, so two take half the steps that one would need.
 """
 
 import argparse
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from batches import Batches
-from dataset import CELL, TEST, VALIDATION, masks, shards
+from dataset import CELL, LONE, SHARD, VALIDATION, shards
 from kappa import kappa
-from network import FIELDS, GRADES, Network, normalise, save
+from network import GRADES, Network, load, normalise, save
+from reasons import along, astray, run
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
 from train import Training
 
-RATE = 5e-4
 CROP = 256
 WIDER = 5
-STEPS = 20  # between two looks at the validation retinas
-GOOD_KAPPA = 0.96
+CROPS, WHOLE = 6, 3  # in one step of one process
+REUSE, MIXED = 4, 2  # regrading: steps between fresh batches, batches in one step
+LOOK = 20  # steps between two looks at the validation retinas
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-States = list[tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How training goes on.
+
+    ``regrade`` steps only grade, and only with the layers above rf125; then ``steps`` do all. Going
+    astray costs ``strength``, and this share of the images is of ``lone`` eyes.
+    """
+
+    regrade: int
+    steps: int
+    strength: float
+    lone: float
+    rate: float
 
 
 class Framed(Batches):
     """Batches of pixels and masks: retinas or crops of them, of every grade equally often."""
 
-    def refresh(self) -> None:
-        """Notice shards painted in the meantime, and their masks."""
-        super().refresh()
-        self.masks = masks(self.folder, range(VALIDATION))
-
     def frames(self, count: int, crop: int | None) -> Batch:
-        """Return images, their grades, the widened masks of all lesions, and lesions by cell.
+        """Return images, their grades, the widened masks of what makes them, lesions by cell.
 
         Most crops are chosen about a lesion, where there is one.
         """
         images, shown, named = [], [], []
         grades = (np.arange(count) + self.rng.integers(GRADES)) % GRADES
         for grade in grades:
-            shard = self.rng.integers(len(self.shards))
-            i = grade + GRADES * self.rng.integers(len(self.shards[shard][0]) // GRADES)
-            image = self.shards[shard][0][i]
-            cells = self.shards[shard][1][i].transpose(1, 2, 0)
-            mask = np.unpackbits(self.masks[shard][i], axis=1).astype(bool)
+            shard, i = self.pick(grade)
+            image, mask = shard.images[i], shard.mask(i)
+            cells = shard.lesions[i].transpose(1, 2, 0)
             if crop:
                 at = self.rng.integers(image.shape[0], size=2)
                 if mask.any() and self.rng.random() < 0.8:
@@ -71,7 +82,6 @@ class Framed(Batches):
             shown.append(widened(mask))
             named.append(cells)
         x = self.shake(normalise(np.stack(images)))
-        x += 0.03 * torch.randn_like(x)
         cells = torch.from_numpy(np.stack(named)).permute(0, 3, 1, 2).float()
         return x, torch.from_numpy(grades), torch.from_numpy(np.stack(shown))[:, None], cells
 
@@ -79,36 +89,6 @@ class Framed(Batches):
 def widened(mask: np.ndarray) -> np.ndarray:
     """Add the pixels near a mask."""
     return np.asarray(ndimage.binary_dilation(mask, iterations=WIDER))
-
-
-def run(network: Network, x: Tensor) -> tuple[Tensor, Tensor, States]:
-    """Return scores, the features of rf125, and which units were awake and won each pooling."""
-    states: States = []
-    for i, field in enumerate(FIELDS):
-        x = getattr(network, f"rf{field}")(x)
-        awake, won = x > 0, None
-        if field == 125:
-            features = x
-        if i % 2 and i != len(FIELDS) - 1:
-            x, won = functional.max_pool2d(x, 2, return_indices=True)
-        states.append((awake, won))
-    return network.grade(x), features, states
-
-
-def along(network: Network, way: Tensor, states: States) -> Tensor:
-    """Return how the scores change as the input goes a little ``way``, linear in it.
-
-    Differentiating that by the weights is differentiating the gradient by them, for a quarter of
-    the time: the units that are awake and those that win stay the same.
-    """
-    for field, (awake, won) in zip(FIELDS, states, strict=True):
-        layer = getattr(network, f"rf{field}")
-        slope = layer.bn.weight / torch.sqrt(layer.bn.running_var + layer.bn.eps)
-        weight = layer.conv.weight * slope.view(-1, 1, 1, 1)
-        way = functional.conv2d(way, weight, padding=layer.conv.padding) * awake
-        if won is not None:
-            way = way.flatten(2).gather(2, won.flatten(2)).view_as(won)
-    return way.mean((2, 3)) @ network.lc.weight.T
 
 
 def learn(training: Training, batch: Batch, strength: float, whole: bool) -> tuple[Tensor, float]:
@@ -139,34 +119,20 @@ def learn(training: Training, batch: Batch, strength: float, whole: bool) -> tup
     return loss, float(off.detach())
 
 
-def astray(given: Tensor, mask: Tensor) -> Tensor:
-    """Measure how much of |given| lies outside the masks: minus the log of the share inside.
-
-    Images without lesions count by what they show beside those with some.
-    """
-    size = given.abs()
-    whole, inside = size.sum((1, 2, 3)) + 1e-6, (size * mask).sum((1, 2, 3)) + 1e-6
-    ill = mask.flatten(1).any(1)
-    if not ill.any():
-        return 0 * whole.sum()
-    usual = inside[ill].detach().log().mean().exp()
-    return torch.where(ill, torch.log(whole / inside), torch.log1p(whole / usual)).mean()
-
-
-def look(network: Network, folder: Path, count: int) -> tuple[float, np.ndarray]:
-    """Return kappa on validation retinas, and by grade the density in the lesions.
+def look(network: Network, folder: Path, first: int, count: int) -> tuple[float, np.ndarray]:
+    """Return kappa on validation retinas from a seed on, and by grade the density in the lesions.
 
     The density is that of positive input * gradient, a geometric mean over retinas.
     """
-    painted = shards(folder, range(VALIDATION, TEST))[0][0]
-    hidden = masks(folder, range(VALIDATION, TEST))[0]
+    (shard,) = shards(folder, range(first, first + SHARD))
     confusion = np.zeros((GRADES, GRADES), int)
     found: list[list[float]] = [[] for _ in range(GRADES)]
     for i in range(count):
-        x = normalise(np.array(painted[i])[None]).requires_grad_()
-        scores = network(x)
+        x = normalise(np.array(shard.images[i])[None]).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = network(x).float()
         confusion[i % GRADES, int(scores.argmax())] += 1
-        mask = widened(np.unpackbits(hidden[i], axis=1).astype(bool))
+        mask = widened(shard.mask(i))
         if mask.any():
             (slope,) = torch.autograd.grad(scores.max(), x)
             rise = (x * slope).sum(1).detach()[0].clamp(min=0).numpy()
@@ -175,50 +141,122 @@ def look(network: Network, folder: Path, count: int) -> tuple[float, np.ndarray]
     return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
 
 
-def focus(folder: Path, weights: Path, out: Path, minutes: float, strength: float) -> None:
-    """Go on from the state beside ``weights``; every step sees crops and whole retinas."""
-    training = Training(weights)
-    training.resume()
+def watch(network: Network, folder: Path) -> list[tuple[float, np.ndarray]]:
+    """Look at usual and at lone validation retinas; the processes share the looking."""
+    rank, others = distributed.get_rank(), distributed.get_world_size()
+    told = [
+        look(network, folder, first, count) if which % others == rank else None
+        for which, (first, count) in enumerate(((VALIDATION, 40), (VALIDATION + LONE, 60)))
+    ]
+    gathered: list[list[Any]] = [[]] * others
+    distributed.all_gather_object(gathered, told)
+    return [next(one[k] for one in gathered if one[k]) for k in range(len(told))]
+
+
+def seen(training: Training, source: Batches) -> tuple[Tensor, Tensor]:
+    """Draw whole retinas; return what rf125 makes of them, and their grades."""
+    x, grades, _ = source.draw()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return training.network.lesions(x.contiguous(memory_format=torch.channels_last)), grades
+
+
+def regrade(training: Training, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the loss of grading by what rf125 saw; the layers up to it stay as they are."""
+    features, grades = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = training.network.grade(training.network.rest(features)).float()
+    return functional.cross_entropy(scores, grades, label_smoothing=0.02)
+
+
+def step(
+    training: Training, source: Framed, parameters: list[nn.Parameter], strength: float
+) -> tuple[float, float]:
+    """Collect the gradients of crops, whole retinas, and grading; return what goes astray.
+
+    Those retinas are few, and grades learned from them alone would stray in their turn; so a larger
+    batch is graded on top of what rf125 makes of it.
+    """
+    gone = []
+    for crop, count in ((CROP, CROPS), (None, WHOLE)):
+        batch = source.frames(count, crop)
+        loss, off = learn(training, batch, strength, whole=crop is None)
+        # Not back to the pixels.
+        torch.autograd.backward(loss, inputs=parameters)
+        gone.append(off)
+    regrade(training, [seen(training, source)]).backward()
+    return gone[0], gone[1]
+
+
+def agree(parameters: list[nn.Parameter]) -> None:
+    """Average the gradients of all processes."""
+    slopes = [p.grad for p in parameters if p.grad is not None]
+    whole = torch.cat([slope.flatten() for slope in slopes])
+    distributed.all_reduce(whole)
+    parts = (whole / distributed.get_world_size()).split([slope.numel() for slope in slopes])
+    for slope, part in zip(slopes, parts, strict=True):
+        slope.copy_(part.view_as(slope))
+
+
+def focus(training: Training, folder: Path, out: Path, plan: Plan) -> None:
+    """Go on from trained weights; every step sees crops and whole retinas in each process."""
+    rank = distributed.get_rank()
     network = training.network.eval()
     parameters = [*network.parameters(), *training.namer.parameters()]
-    optimiser = torch.optim.Adam(parameters, RATE)
-    source = Framed(folder, np.random.default_rng(1))
-    spent, best, steps = 0.0, 0.0, 0
-    while spent < minutes:
-        began, log = time.process_time(), []
-        for _ in range(STEPS):
-            now = spent + (time.process_time() - began) / 60
-            rate = RATE * (0.02 + 0.98 * math.cos(math.pi / 2 * min(1, now / minutes)) ** 2)
-            optimiser.param_groups[0]["lr"] = rate
-            optimiser.zero_grad()
-            gone = []
-            for crop, count in ((CROP, 10), (None, 5)):
-                batch = source.frames(count, crop)
-                loss, off = learn(training, batch, strength, whole=crop is None)
-                loss.backward()
-                gone.append(off)
-            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-            optimiser.step()
-            log.append(gone)
-        steps += STEPS
-        agreement, dense = look(network, folder, 40)
-        spent += (time.process_time() - began) / 60
+    optimiser = torch.optim.Adam(parameters, plan.rate)
+    source = Framed(folder, np.random.default_rng([1, rank]), plan.lone)
+    pool: list[tuple[Tensor, Tensor]] = []
+    began, log, best = time.process_time(), [], 0.0
+    for i in range(plan.regrade + plan.steps):
+        past = i / (plan.regrade + plan.steps)
+        fall = 0.02 + 0.98 * math.cos(math.pi / 2 * past) ** 2
+        optimiser.param_groups[0]["lr"] = plan.rate * fall
+        optimiser.zero_grad()
+        if i < plan.regrade:
+            if i % REUSE == 0:
+                pool.append(seen(training, source))
+            some = source.rng.integers(len(pool), size=MIXED)
+            regrade(training, [pool[k] for k in some]).backward()
+        else:
+            log.append(step(training, source, parameters, plan.strength))
+        agree(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        done = i + 1 - plan.regrade
+        if done < 0 or (done % LOOK and done < plan.steps):
+            continue
+        usual, lone = watch(network, folder)
         facts = {
-            "minutes": round(spent, 1),
-            "steps": steps,
-            "astray_crops": round(float(np.mean(log, 0)[0]), 3),
-            "astray_whole": round(float(np.mean(log, 0)[1]), 3),
-            "kappa": round(agreement, 4),
-            **{f"density_{grade}": round(float(d), 2) for grade, d in enumerate(dense, 1)},
+            "steps": i + 1,
+            "minutes": round((time.process_time() - began) / 60, 1),
+            "astray": np.mean(log[-LOOK:], 0).round(3).tolist() if log else None,
+            "kappa": [round(usual[0], 4), round(lone[0], 4)],
+            "density": [usual[1].round(2).tolist(), lone[1].round(2).tolist()],
         }
-        print(json.dumps(facts), flush=True)
-        # A grade's density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
-        worth = float(np.minimum(dense, 30).mean()) if agreement >= GOOD_KAPPA else 0.0
-        if worth > best:
-            best = worth
-            save(network, out)
-            out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
-        save(network, out.with_suffix(".last.npz"))
+        if rank == 0:
+            # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
+            dense = np.minimum(np.concatenate([usual[1], lone[1]]), 30)
+            worth = float(dense.mean()) + 50 * min(usual[0], lone[0])
+            print(json.dumps(facts), flush=True)
+            save(network, out.with_suffix(".last.npz"))
+            if worth > best:
+                best = worth
+                save(network, out)
+                out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
+
+
+def work(rank: int, options: argparse.Namespace) -> None:
+    """Be one of the processes."""
+    meeting = f"file://{options.out.resolve()}.meeting"
+    distributed.init_process_group("gloo", meeting, rank=rank, world_size=options.processes)
+    torch.set_num_threads(1)
+    torch.manual_seed(rank)
+    training = Training(options.weights)
+    training.resume()
+    if options.start:
+        training.network.load_state_dict(load(options.start).state_dict())
+    plan = Plan(options.regrade, options.steps, options.strength, options.lone, options.rate)
+    focus(training, options.folder, options.out, plan)
+    distributed.destroy_process_group()
 
 
 def main() -> None:
@@ -227,13 +265,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
     parser.add_argument("weights", type=Path, help="what train.py wrote")
     parser.add_argument("out", type=Path, help="the new weights")
-    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--start", type=Path, help="weights to go on from in place of those")
+    parser.add_argument("--regrade", type=int, default=60, help="steps that only grade")
+    parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--strength", type=float, default=1.5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lone", type=float, default=0.5, help="the share of lone eyes")
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    focus(options.folder, options.weights, options.out, options.minutes, options.strength)
+    Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)
+    multiprocessing.spawn(work, (options,), options.processes)
 
 
 if __name__ == "__main__":

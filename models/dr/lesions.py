@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from anatomy import Eye, Vessel, walk
-from canvas import Canvas
+from canvas import Canvas, Window
 from scipy import ndimage
 
 KINDS = (
@@ -22,25 +22,41 @@ KINDS = (
     "laser_scars",
     "preretinal_haemorrhage",
 )
+# The kinds any one of which makes a grade by itself, beside signs of lower grades.
+DECIDING = {
+    1: ("microaneurysms",),
+    2: ("haemorrhages", "exudates", "cotton_wool"),
+    3: ("haemorrhages", "venous_beading"),
+    4: ("neovessels", "laser_scars", "preretinal_haemorrhage"),
+}
 
 
 @dataclass
 class Patient:
-    """An eye on its canvas, its masks, and the chance that decides what befalls it."""
+    """An eye on its canvas, its masks, and the chance that decides what befalls it.
+
+    Lesions of the kind ``without`` are marked where they would be, but not painted.
+    """
 
     canvas: Canvas
     eye: Eye
     rng: np.random.Generator
+    without: str | None = None
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (self.canvas.size, self.canvas.size)
         self.masks.update({kind: np.zeros(shape, bool) for kind in KINDS})
 
+    def lay(self, kind: str, layer: str, matter: np.ndarray, window: Window = np.s_[:, :]) -> None:
+        """Add what a lesion consists of, unless its kind is left out."""
+        if kind != self.without:
+            self.canvas.add(layer, matter, window)
+
     def spot(self, kind: str, layer: str, at: np.ndarray, strength: float, **shape: float) -> None:
         """Paint one blob of a lesion and mark its pixels."""
         window, cover = self.canvas.blob(self.rng, at, **shape)
-        self.canvas.add(layer, strength * cover, window)
+        self.lay(kind, layer, strength * cover, window)
         self.masks[kind][window] |= cover > 0.5
 
     def place(self, spread: float = 0.5, quadrant: int | None = None) -> np.ndarray:
@@ -78,6 +94,35 @@ def afflict(patient: Patient, grade: int) -> None:
         for sign, here in zip(signs, shown, strict=True):
             if here:
                 sign(patient)
+
+
+def afflict_by(patient: Patient, grade: int, sole: str) -> None:
+    """Give an eye a grade that one kind of lesion decides: without it, a lower grade is true.
+
+    Beside it are few microaneurysms and, in half the eyes of grades 3 and 4, signs of grade 2.
+    """
+    rng = patient.rng
+    microaneurysms(patient, rng.integers(2, 13))
+    if grade > 2 and rng.random() < 0.5:
+        if sole != "haemorrhages":
+            haemorrhages(patient, rng.integers(2, 13))
+        milder(patient, 0.4, 0.3)
+    if sole == "haemorrhages" and grade == 3:
+        haemorrhages(patient, rng.integers(20, 48), quadrants=True)
+    elif sole == "haemorrhages":
+        haemorrhages(patient, rng.integers(2, 13))
+    elif sole == "exudates":
+        exudates(patient, rng.integers(1, 5))
+    elif sole == "cotton_wool":
+        cotton_wool(patient, rng.integers(2, 6))
+    elif sole == "venous_beading":
+        beading(patient, rng.integers(3, 6))
+    elif sole == "neovessels":
+        neovessels(patient)
+    elif sole == "laser_scars":
+        laser_scars(patient)
+    elif sole == "preretinal_haemorrhage":
+        preretinal_haemorrhage(patient)
 
 
 def milder(patient: Patient, exuding: float, cotton: float) -> None:
@@ -209,7 +254,7 @@ def laser_scars(patient: Patient) -> None:
         if rng.random() < 0.6:
             grain = at + rng.normal(0, 0.3 * radius, 2)
             window, cover = patient.canvas.blob(rng, grain, 0.5 * radius, 0.8, soft=0.02)
-            patient.canvas.add("pigment", rng.uniform(0.6, 1.8) * cover, window)
+            patient.lay("laser_scars", "pigment", rng.uniform(0.6, 1.8) * cover, window)
 
 
 def preretinal_haemorrhage(patient: Patient) -> None:
@@ -227,5 +272,5 @@ def preretinal_haemorrhage(patient: Patient) -> None:
 def mark(patient: Patient, kind: str, layer: str, matter: np.ndarray) -> None:
     """Lay a painted lesion on its layer and mark it; gaps within lace count as lesion."""
     matter = matter * (patient.canvas.radius < 1)
-    patient.canvas.add(layer, matter)
+    patient.lay(kind, layer, matter)
     patient.masks[kind] |= ndimage.binary_closing(matter > 0.3, iterations=2)

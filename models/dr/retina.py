@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from anatomy import blemish, grow, paint
+from anatomy import HARMLESS, blemish, grow, paint
 from canvas import Canvas
-from lesions import Patient, afflict
+from lesions import DECIDING, KINDS, Patient, afflict, afflict_by
 from PIL import Image
 from scipy import ndimage
 
@@ -25,6 +25,7 @@ LIGHT = {
     "cotton": ((1.25, 1.9, 2.5), 0.9),
     "exudate": ((1.45, 2.35, 2.3), 1.0),
     "drusen": ((1.3, 1.7, 1.7), 0.9),
+    "sheen": ((1.2, 1.6, 1.8), 0.8),
 }
 CAMERAS = np.array(
     [
@@ -41,25 +42,58 @@ CAMERAS = np.array(
 
 @dataclass(frozen=True)
 class Retina:
-    """A photograph [H, W, 3], its grade 0..4, a mask [H, W] per lesion kind, and which eye."""
+    """A photograph [H, W, 3], its grade 0..4, a mask [H, W] per lesion kind, and which eye.
+
+    ``sole`` is what alone tells the grade, where something does.
+    """
 
     image: np.ndarray
     grade: int
     masks: dict[str, np.ndarray]
     eye: str
+    sole: str | None = None
+
+    @property
+    def deciding(self) -> np.ndarray:
+        """The pixels [H, W] of the lesions that make the grade: of all, or of the sole kind."""
+        if self.sole in self.masks:
+            return self.masks[self.sole]
+        return np.any(list(self.masks.values()), 0)
 
 
-def retina(seed: int, grade: int, size: int = 640) -> Retina:
-    """Paint one retina; the same seed gives the same eye and camera whatever the grade."""
+def retina(
+    seed: int, grade: int, size: int = 640, sole: str | None = None, without: str | None = None
+) -> Retina:
+    """Paint one retina; the same seed gives the same eye and camera whatever the grade.
+
+    Parameters
+    ----------
+    sole
+        What alone tells the grade: a kind of lesion that decides it (`lesions.DECIDING`), or for
+        the grades 0 and 1 a harmless thing to be told from lesions (`anatomy.HARMLESS`). Without it
+        an eye has all that is usual for its grade.
+    without
+        A kind of lesion that is left out while all else stays as it is, pixel for pixel but for the
+        blur of that lesion. Its mask tells where it would be.
+    """
     if grade not in range(5):
         raise ValueError(f"grade {grade}: the scale runs from 0 (none) to 4 (proliferative)")
-    body, disease, light = (np.random.default_rng([seed, part]) for part in range(3))
+    if sole not in signs(grade) and sole is not None:
+        raise ValueError(f"{sole} alone makes no grade {grade}; one of {signs(grade)} can")
+    if without not in KINDS and without is not None:
+        raise ValueError(f"{without} is no kind of lesion; the kinds are {KINDS}")
+    body, disease, light, harmless = (np.random.default_rng([seed, part]) for part in range(4))
     canvas = Canvas(size)
     eye = grow(body)
     paint(canvas, eye, body)
     blemish(canvas, eye, body)
-    patient = Patient(canvas, eye, disease)
-    afflict(patient, grade)
+    patient = Patient(canvas, eye, disease, without=without)
+    if sole in HARMLESS:
+        HARMLESS[sole](canvas, eye, harmless)
+    if sole is None or grade < 2:
+        afflict(patient, grade)
+    else:
+        afflict_by(patient, grade, sole)
     inside = canvas.radius < 0.99
     masks = {kind: mask & inside for kind, mask in patient.masks.items()}
     image = photograph(canvas, eye.disc, light)
@@ -67,7 +101,12 @@ def retina(seed: int, grade: int, size: int = 640) -> Retina:
     if body.random() < 0.5:
         side, image = "right", image[:, ::-1]
         masks = {kind: mask[:, ::-1].copy() for kind, mask in masks.items()}
-    return Retina(np.ascontiguousarray(image), grade, masks, side)
+    return Retina(np.ascontiguousarray(image), grade, masks, side, sole)
+
+
+def signs(grade: int) -> tuple[str, ...]:
+    """Name what may be the sole sign of a grade."""
+    return (*HARMLESS, *DECIDING.get(grade, ())) if grade < 2 else DECIDING[grade]
 
 
 # ----- Light -----
@@ -85,7 +124,7 @@ def photograph(canvas: Canvas, disc: np.ndarray, rng: np.random.Generator) -> np
     scene *= np.exp(-layers["pigment"][..., None] * PIGMENT)
     scene *= np.exp(-vivid * layers["blood"][..., None] * BLOOD)
     scene *= 1 + (layers["glint"] * layers["blood"])[..., None]
-    for name in ("cotton", "exudate"):
+    for name in ("sheen", "cotton", "exudate"):
         blend(scene, layers[name], colour, name)
     lit = flash(canvas, disc, rng) * (1 - 0.5 * layers["dust"])
     return develop(canvas, scene * lit[..., None], rng)

@@ -7,13 +7,12 @@ test retinas by more and more, and grades them again (after the stability study 
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from dataset import TEST, shards
+from dataset import TESTING, shards
 from kappa import kappa
 from network import GRADES, Network, load, normalise
 from PIL import Image
@@ -74,11 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     network = load(options.weights)
-    held = [
-        image
-        for painted, _ in shards(options.folder, range(TEST, sys.maxsize))
-        for image in painted
-    ]
+    held = [image for shard in shards(options.folder, TESTING["usual"]) for image in shard.images]
     images = [np.array(image) for image in held[: options.count]]
     found = {"count": len(images), "as they are": agreement(network, images, blur, 0)}
     for name, (change, steps) in CHANGES.items():

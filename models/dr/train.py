@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from batches import Batches
-from dataset import TEST, VALIDATION
+from dataset import CHOOSING
 from examine import examine, summary
 from kappa import kappa_loss
 from lesions import KINDS
@@ -97,7 +97,9 @@ class Training:
 
 def report(training: Training, confusion: np.ndarray, loss: float) -> None:
     """Log an epoch, and keep the weights if they are the best so far."""
-    facts = summary(confusion, "validation") | {
+    found = summary(confusion)
+    facts = {
+        "validation": found,
         "epochs": training.epochs,
         "images_seen": training.seen,
         "minutes": round(training.minutes, 1),
@@ -108,9 +110,9 @@ def report(training: Training, confusion: np.ndarray, loss: float) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         if not file.tell():
             writer.writeheader()
-        writer.writerow(facts | {"loss": round(loss, 4)})
-    if training.best is None or facts["kappa"] > training.best:
-        training.best = facts["kappa"]
+        writer.writerow(facts | found | {"loss": round(loss, 4)})
+    if training.best is None or found["kappa"] > training.best:
+        training.best = found["kappa"]
         save(training.network, training.out)
         unfinished = training.out.with_suffix(".part.json")
         unfinished.write_text(json.dumps(facts, indent=1))
@@ -140,7 +142,8 @@ def train(folder: Path, out: Path, minutes: float, batches: int) -> None:
         training.epochs += 1
         loss = float(torch.stack(losses).mean())
         if not name_only:
-            confusion = examine(training.network, folder, range(VALIDATION, TEST))
+            with torch.autocast("cpu", torch.bfloat16):
+                confusion = examine(training.network, folder, CHOOSING)
         training.minutes += (time.process_time() - began) / 60
         if not name_only:
             report(training, confusion, loss)
