@@ -147,6 +147,8 @@ class Apart:
             one = given.sample(self._model, feeds, i, n)
             alone.append(self._question.check(self._prepare(one), one, [output])[output])
         together, apart = rows[[0, n - 1]], np.concatenate(alone)
+        if together.shape != apart.shape:  # a constant made for n rows makes n of one
+            return False
         largest = float(np.abs(apart).max())
         return bool(np.allclose(together, apart, rtol=1e-4, atol=1e-4 * largest))
 

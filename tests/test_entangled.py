@@ -31,3 +31,42 @@ def test_totals_are_each_samples_own(engine, samples):
         assert np.allclose(made.constants[name], total, atol=1e-6), name
     assert np.allclose(made.attributions["x"], free.attributions["x"], atol=1e-6)
     assert not np.allclose(made.constant[:, 0], made.constant[:, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_state_made_for_two(engine):
+    """Alone, a sample would be broadcast to two rows by the state that the file begins with."""
+    held = weights(3, w=(6, 3), u=(3, 3), v=(3, 4), c=(4,))
+    proto = net(
+        """(float[2,6] x) => (float[2,4] y) {
+        a = MatMul(x, w)  b = MatMul(begin, u)  s = Add(a, b)  h = Tanh(s)  y = Gemm(h, v, c) }""",
+        begin=np.random.default_rng(4).standard_normal((2, 3)),
+        **held,
+    )
+    x = np.random.default_rng(0).standard_normal((2, 6)).astype(np.float32)
+    e = ox.explain(proto, x, target=1, engine=engine)
+    assert np.abs(e.residual).max() < 1e-6
+    assert e.attributions["x"].any(axis=1).all()
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_scan_with_two_outputs(engine):
+    """Its last state has the batch axis first, its rows have the steps there."""
+    proto = net(
+        """(float[2,5,6] x) => (float[2,4] y) {
+        t = Transpose<perm=[1,0,2]>(x)
+        last, rows = Scan<num_scan_inputs=1, body = step (float[2,3] h, float[2,6] z)
+            => (float[2,3] n, float[2,3] o)
+            { a = MatMul(z, w)  b = MatMul(h, u)  s = Add(a, b)  k = Add(s, d)  n = Tanh(k)
+              o = Identity(n) }>(begin, t)
+        m = ReduceMean<keepdims=0>(rows, first)  q = Add(last, m)  y = Gemm(q, v, c) }""",
+        begin=np.zeros((2, 3)),
+        first=[0],
+        **weights(5, w=(6, 3), u=(3, 3), d=(3,), v=(3, 4), c=(4,)),
+    )
+    x = np.random.default_rng(1).standard_normal((2, 5, 6)).astype(np.float32)
+    e = ox.explain(proto, x, target=1, engine=engine)
+    assert np.abs(e.residual).max() < 1e-6
+    swapped = ox.explain(proto, x[::-1].copy(), target=1, engine=engine)
+    for name, total in e.constants.items():
+        assert np.allclose(swapped.constants[name][::-1], total, atol=1e-6), name

@@ -41,15 +41,14 @@ def constants(way: Way, arrived: dict[str, Tensor]) -> Iterator[tuple[str, Tenso
 
 def _missing(way: Way, step: Step, arrived: tuple[Tensor | None, ...]) -> Tensor:
     """The total of an operator without an offset of its own: what its inputs' shares leave."""
-    total = 0.0
-    for g, y in zip(arrived, step.outputs, strict=True):
-        if g is not None:
-            total = total + way.dot(g, y)
+    came = [way.dot(g, y) for g, y in zip(arrived, step.outputs, strict=True) if g is not None]
     given = step.back(arrived if len(arrived) > 1 else arrived[0])
-    for share, x, moves in zip(given, step.inputs, step.varies, strict=True):
-        if share is not None and moves:
-            total = total - way.dot(share, x)
-    return total
+    left = [
+        way.dot(share, x)
+        for share, x, moves in zip(given, step.inputs, step.varies, strict=True)
+        if share is not None and moves
+    ]
+    return _net(way, came, left)
 
 
 def _written_out(way: Way, arrived: dict[str, Tensor], whole: str) -> Tensor:
@@ -60,19 +59,28 @@ def _written_out(way: Way, arrived: dict[str, Tensor], whole: str) -> Tensor:
     steps = [node for node in way.nodes if node.part_of == whole]
     made = {t for node in steps for t in node.outputs}
     behind = {t for node in way.nodes if node.part_of != whole for t in node.inputs} | {way.output}
-    total = 0.0
+    came, left = [], []
     for node in steps:
         arriving = tuple(arrived.get(t) for t in node.outputs)
         for tensor, g in zip(node.outputs, arriving, strict=True):
             if g is not None and tensor in behind:
-                total = total + way.dot(g, way.values[tensor])
+                came.append(way.dot(g, way.values[tensor]))
         edge = [t in way.moving and (t not in made or t in behind) for t in node.inputs]
         if any(edge) and any(g is not None for g in arriving):
             given = way.step(node).back(arriving if len(arriving) > 1 else arriving[0])
             for tensor, share, leaves in zip(node.inputs, given, edge, strict=True):
                 if leaves and share is not None:
-                    total = total - way.dot(share, way.values[tensor])
-    return total
+                    left.append(way.dot(share, way.values[tensor]))
+    return _net(way, came, left)
+
+
+def _net(way: Way, came: list[Tensor], left: list[Tensor]) -> Tensor:
+    """Sum what came less the sum of what left; where one has no batch axis, that of all samples."""
+    if len({part.shape for part in (*came, *left)}) > 1:
+        came, left = (
+            [way.xp.sum(part, axis=0, keepdims=True) for part in parts] for parts in (came, left)
+        )
+    return sum(came, 0.0) - sum(left, 0.0)
 
 
 def born(way: Way, arrived: dict[str, Tensor], tensor: str) -> Iterator[tuple[Tensor, Tensor]]:
