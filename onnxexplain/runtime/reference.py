@@ -172,9 +172,7 @@ def evaluate(
     """Run a model on ONNX's reference implementation and return the named tensors."""
     try:
         evaluator = ReferenceEvaluator(padded(proto, feeds), new_ops=NEW_OPS)
-        with np.errstate(
-            all="ignore"
-        ):  # a row masked whole is NaN for a while
+        with np.errstate(all="ignore"):  # a row masked whole is NaN for a while
             found: Any = evaluator.run(None, dict(feeds), intermediate=True)
     except OnnxExplainError:
         raise
