@@ -83,9 +83,8 @@ def test_the_gradient_is_the_replicas(retinas, grader, kind, per_channel, tmp_pa
     proto = quantised(grader, retinas[1:], tmp_path, **said)
     ask = {"method": "gradient", "target": 4}
     exact = ox.explain(proto, retinas[0], **ask, engine="eager", dtype="float64")
-    scores, theirs = Replica(pairs, torch.float64).gradient(retinas[0], 4)
+    _, theirs = Replica(pairs, torch.float64).gradient(retinas[0], 4)
     if kind is QDQ:
-        assert exact.logits[0, 4] == pytest.approx(scores[0, 4], abs=1e-9)
         assert np.allclose(exact.attributions["input"], theirs, rtol=0, atol=1e-9)
     ours = ox.explain(proto, retinas[0], **ask).attributions["input"]
     _, rounded = Replica(pairs, torch.float32).gradient(retinas[0], 4)
