@@ -1,6 +1,6 @@
 """What a quantised model is held against: its fake-quantised replica in torch, straight through.
 
-Import it only where torch and ONNX Runtime's quantiser are installed.
+Tests that import it are skipped where torch or ONNX Runtime's quantiser is not installed.
 """
 
 from pathlib import Path
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import torch
+import pytest
 from onnx import helper, numpy_helper
-from onnxruntime import quantization
+
+torch = pytest.importorskip("torch", reason="the oracle is torch")
+quantization = pytest.importorskip("onnxruntime.quantization", reason="the quantiser is its own")
 
 QDQ, QOPERATOR = quantization.QuantFormat.QDQ, quantization.QuantFormat.QOperator
 UINT8, INT8 = quantization.QuantType.QUInt8, quantization.QuantType.QInt8

@@ -10,13 +10,7 @@ import pytest
 
 import onnxexplain as ox
 from tests.builders import net, weights
-
-torch = pytest.importorskip("torch", reason="the oracle is torch")
-pytest.importorskip("onnxruntime.quantization", reason="the quantiser is its own")
-
-from onnxruntime import quantization  # noqa: E402
-
-from tests.oracles.straight_through import (  # noqa: E402
+from tests.oracles.straight_through import (
     INT8,
     QDQ,
     QOPERATOR,
@@ -24,6 +18,8 @@ from tests.oracles.straight_through import (  # noqa: E402
     Replica,
     cosine,
     quantised,
+    quantization,
+    torch,
 )
 
 pytestmark = [

@@ -14,17 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import onnxexplain as ox
-
-torch = pytest.importorskip("torch", reason="the oracle is torch")
-pytest.importorskip("onnxruntime.quantization", reason="the quantiser is its own")
-
-from tests.oracles.straight_through import (  # noqa: E402
-    QDQ,
-    QOPERATOR,
-    Replica,
-    cosine,
-    quantised,
-)
+from tests.oracles.straight_through import QDQ, QOPERATOR, Replica, cosine, quantised, torch
 
 pytestmark = [
     pytest.mark.oracle,
