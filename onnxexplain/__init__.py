@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         MethodError,
         ModelError,
         OnnxExplainError,
+        RuntimeDiffers,
         UnsupportedOperator,
     )
     from onnxexplain.explainer import Explainer, explain, load
@@ -36,6 +37,7 @@ _HOMES = {
     "OnnxExplainError": "errors",
     "Plan": "rules",
     "Prototype": "prototypes",
+    "RuntimeDiffers": "errors",
     "Scope": "graph.spelled",
     "UnsupportedOperator": "errors",
     "dr_network": "dr",
@@ -59,6 +61,7 @@ __all__ = [
     "OnnxExplainError",
     "Plan",
     "Prototype",
+    "RuntimeDiffers",
     "Scope",
     "UnsupportedOperator",
     "dr_network",

@@ -7,7 +7,8 @@ OnnxExplainError
   MethodError          (ValueError)           no such method, option, layer or target
   DeviceError          (RuntimeError)         the device, or what it needs, is not there
 
-Each message is one line that says where, what, and what to do.
+Each message is one line that says where, what, and what to do. ``RuntimeDiffers`` is no error but a
+warning: the explanation stands, and what it is of is not what this machine's runtime answers.
 """
 
 import difflib
@@ -40,6 +41,10 @@ class MethodError(OnnxExplainError, ValueError):
 
 class DeviceError(OnnxExplainError, RuntimeError):
     """The device asked for, or a library it needs, is missing."""
+
+
+class RuntimeDiffers(UserWarning):
+    """ONNX Runtime answers otherwise on this processor than the model's file says."""
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -6,6 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 import onnxexplain as ox
+from onnxexplain.runtime import run_once
 from tests.builders import net, weights
 from tests.grids import I8, U8, both_engines, holds, numbers, x_of
 from tests.test_array_api_strict import answers
@@ -299,3 +300,42 @@ def test_under_array_api_strict(grid, dtype):
     totals = [v for key, v in found.items() if key.startswith(("total/", "constants/"))]
     gap = float(found["score"][0]) - sum(float(v[0]) for v in totals)
     assert abs(gap) < (1e-5 if dtype == "float32" else 1e-12)
+
+
+# ----- A runtime that overflows -----
+
+
+@pytest.fixture
+def rounded():
+    return net(
+        """(float[N,6] x) => (float[N,4] y) {
+            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  y = MatMul(d, w) }""",
+        opset=13,
+        **U8,
+        **weights(1, w=(6, 4)),
+    )
+
+
+def overflowing(always):
+    """Run a model as on a processor whose sums of products of bytes overflow."""
+
+    def run(*args, wide=False):
+        lost = 0.0 if wide and not always else 1.0
+        return [found - np.float32(lost) for found in run_once(*args, wide=wide)]
+
+    return run
+
+
+def test_a_runtime_that_overflows_is_told_of(rounded, monkeypatch):
+    monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=False))
+    x = x_of(1, 6)
+    with pytest.warns(ox.RuntimeDiffers, match="session.x64quantprecision=1"):
+        e = ox.explain(rounded, x, target=1)
+    assert e.difference < 1e-6
+    assert e.score == pytest.approx(run_once(rounded, {"x": x}, ["y"])[0][:, 1])
+
+
+def test_what_differs_for_another_reason_is_refused(rounded, monkeypatch):
+    monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=True))
+    with pytest.raises(ox.ModelError, match="answers differently"):
+        ox.explain(rounded, x_of(1, 6), target=1)

@@ -149,8 +149,10 @@ def progress(steps: int, quiet: bool) -> Iterator[Tell]:
 
 
 def hush() -> None:
-    """Keep libraries that talk by themselves from mixing into the answer."""
+    """Keep libraries that talk by themselves from mixing into the answer; warnings are a line."""
     import logging
+    import warnings
 
+    warnings.showwarning = lambda message, *args, **said: warn(str(message))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.ERROR)

@@ -3,6 +3,6 @@
 from onnxexplain.runtime.capture import capture
 from onnxexplain.runtime.once import run_once
 from onnxexplain.runtime.reference import evaluate
-from onnxexplain.runtime.session import Device, Session, newest
+from onnxexplain.runtime.session import WIDE, Device, Session, newest
 
-__all__ = ["Device", "Session", "capture", "evaluate", "newest", "run_once"]
+__all__ = ["WIDE", "Device", "Session", "capture", "evaluate", "newest", "run_once"]

@@ -19,10 +19,13 @@ def run_once(
     feeds: Mapping[str, Array],
     outputs: Sequence[str],
     options: Any = None,
+    *,
+    wide: bool = False,
 ) -> list[Any]:
     """Run a small model once, unoptimised, on the CPU; an output is an array or a sequence.
 
     ``options`` are the caller's own ``SessionOptions``: they may know operators from elsewhere.
+    ``wide`` lets no sum of products of bytes overflow; see ``WIDE``.
 
     What is newer than the runtime, or has no kernel in it, runs on ONNX's own reference.
 
@@ -33,7 +36,7 @@ def run_once(
     """
     try:
         device = Device.named("cpu", options=options)
-        session = Session(within(proto, newest()), device, plain=True)
+        session = Session(within(proto, newest()), device, plain=True, wide=wide)
     except ModelError as refused:
         try:
             found = evaluate(proto, feeds, outputs)

@@ -18,6 +18,11 @@ MANY_NODES = 4096
 """In a longer graph (512 steps of a recurrence) the plan of which memory to use again costs more
 than it saves: its making is quadratic in the nodes."""
 
+WIDE = "session.x64quantprecision"
+"""On x86 processors without VNNI instructions ONNX Runtime adds products of unsigned with signed
+bytes in 16 bits, and what exceeds them is lost, unless a session says this. Only its optimiser
+knows how to do without."""
+
 
 def onnxruntime() -> Any:
     """Return the onnxruntime module, or say how to get one."""
@@ -95,10 +100,13 @@ class Session:
         device: Device,
         *,
         plain: bool = False,
+        wide: bool = False,
         outputs: Sequence[str] | None = None,
         weights: Mapping[str, Array] | None = None,
     ) -> None:
-        """Load ``proto``; ``plain`` switches every graph optimisation off.
+        """Load ``proto``; ``plain`` switches off every graph optimisation that is not needed.
+
+        ``wide`` needs one: no sum of products of bytes overflows then.
 
         ``outputs`` stand in place of the model's own. The runtime reads large weights where they
         lie: in ``weights``, the constants of the model by name, so that sessions share them.
@@ -112,7 +120,8 @@ class Session:
         self._weights = _outside(light, proto, weights or {})  # the runtime keeps no copy
         options = device.options
         if options is None:
-            options = _options(ort, device, plain=plain, many=len(proto.graph.node) > MANY_NODES)
+            many = len(proto.graph.node) > MANY_NODES
+            options = _options(ort, device, plain=plain, wide=wide, many=many)
             values = map(ort.OrtValue.ortvalue_from_numpy, self._weights.values())
             options.add_external_initializers(list(self._weights), list(values))
         else:  # the caller's own are left as they are
@@ -200,11 +209,15 @@ def newest() -> tuple[int, int]:
     return opset, ir
 
 
-def _options(ort: Any, device: Device, *, plain: bool, many: bool) -> Any:
+def _options(ort: Any, device: Device, *, plain: bool, wide: bool, many: bool) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if wide:
+        options.add_session_config_entry(WIDE, "1")
     if plain:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        levels = ort.GraphOptimizationLevel
+        level = levels.ORT_ENABLE_EXTENDED if wide else levels.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
         return options
     if device.threads:
         options.intra_op_num_threads = device.threads

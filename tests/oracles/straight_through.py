@@ -33,7 +33,11 @@ class StraightThrough(torch.autograd.Function):
 
 
 class Replica:
-    """A model of quantise-dequantise pairs, node by node in torch."""
+    """A quantised model of either form, node by node in torch.
+
+    Tensors hold what their numbers stand for: a layer on integers is the layer on those, kept on
+    the grid of its output.
+    """
 
     def __init__(self, proto, dtype):
         self.proto, self.dtype = proto, dtype
@@ -51,24 +55,57 @@ class Replica:
             made[node.output[0]] = node.op_type
         return values[self.proto.graph.output[0].name]
 
-    def quantizelinear(self, node, made, said, x, scale, zero):
-        info = np.iinfo(self.kinds[node.input[2]])
-        if node.output[0] in self.last():  # the scores' own grid has no ends
-            return StraightThrough.apply(x, scale, zero, -torch.inf, torch.inf)
-        if zero == info.min and made.get(node.input[0]) in ("Conv", "Gemm", "Add", "MatMul"):
-            x = torch.relu(x)  # which the quantiser left to the grid
-        return StraightThrough.apply(x, scale, zero, info.min, info.max)
-
     def last(self):
         graph = self.proto.graph
         return {t for n in graph.node if n.output[0] == graph.output[0].name for t in n.input}
 
+    def onto(self, node, x, scale, zero, slot, maker):
+        """Keep what ``maker`` gave on the grid whose zero point is the node's input ``slot``."""
+        info = np.iinfo(self.kinds[node.input[slot]])
+        if node.output[0] in self.last():  # the scores' own grid has no ends
+            return StraightThrough.apply(x, scale, zero, -torch.inf, torch.inf)
+        if zero == info.min and maker in ("Conv", "Gemm", "Add", "MatMul"):
+            x = torch.relu(x)  # which the quantiser left to the grid
+        return StraightThrough.apply(x, scale, zero, info.min, info.max)
+
+    def real(self, numbers, scale, zero, axis):
+        shape = [-1 if i == axis else 1 for i in range(numbers.ndim)] if scale.ndim else []
+        return (numbers - zero.reshape(shape)) * scale.reshape(shape)
+
+    # ----- Pairs -----
+
+    def quantizelinear(self, node, made, said, x, scale, zero):
+        return self.onto(node, x, scale, zero, 2, made.get(node.input[0]))
+
     def dequantizelinear(self, node, made, said, x, scale, zero):
-        if node.input[0] not in self.held:
-            return x
-        axis = said.get("axis", 1)
-        shape = [-1 if i == axis else 1 for i in range(x.ndim)] if scale.ndim else []
-        return (x - zero.reshape(shape)) * scale.reshape(shape)
+        held = node.input[0] in self.held
+        return self.real(x, scale, zero, said.get("axis", 1)) if held else x
+
+    # ----- Layers on integers -----
+
+    def qlinearconv(self, node, made, said, x, xs, xz, w, ws, wz, scale, zero, b=None):
+        b = b if b is None else b * xs * ws
+        y = self.conv(node, made, said, x, self.real(w, ws, wz, 0), b)
+        return self.onto(node, y, scale, zero, 7, "Conv")
+
+    def qgemm(self, node, made, said, a, xs, xz, w, ws, wz, b, scale, zero):
+        assert said.get("alpha", 1) == 1
+        weight = self.real(w, ws, wz, 0 if said.get("transB") else 1)
+        y = self.gemm(node, made, said, a, weight, b * xs * ws)
+        return self.onto(node, y, scale, zero, 8, "Gemm")
+
+    def qlinearadd(self, node, made, said, a, a_scale, a_zero, b, b_scale, b_zero, scale, zero):
+        return self.onto(node, a + b, scale, zero, 7, "Add")
+
+    def qlinearaveragepool(self, node, made, said, x, x_scale, x_zero, scale, zero):
+        y = self.averagepool(node, made, said, x)
+        return self.onto(node, y, scale, zero, 4, "AveragePool")
+
+    def qlinearglobalaveragepool(self, node, made, said, x, x_scale, x_zero, scale, zero):
+        y = self.globalaveragepool(node, made, said, x)
+        return self.onto(node, y, scale, zero, 4, "GlobalAveragePool")
+
+    # ----- Layers on what they stand for -----
 
     def conv(self, node, made, said, x, w, b=None):
         pads = said.get("pads", [0] * 4)

@@ -52,10 +52,11 @@ def images(count, seed):
     return [rng.standard_normal((1, 3, 16, 16)).astype(np.float32) for _ in range(count)]
 
 
+@pytest.mark.parametrize("kind", [QDQ, QOPERATOR], ids=["pairs", "integers"])
 @pytest.mark.parametrize("way", WAYS)
-def test_pairs_are_stepped_over(way, tmp_path):
+def test_the_gradient_is_straight_through(way, kind, tmp_path):
     """In float64 the gradient is torch's to the last digits, in float32 to its rounding."""
-    proto = quantised(SMALL, images(8, 0), tmp_path, quant_format=QDQ, **WAYS[way])
+    proto = quantised(SMALL, images(8, 0), tmp_path, quant_format=kind, **WAYS[way])
     for x in images(3, 1):
         scores, theirs = Replica(proto, torch.float64).gradient(x, 2)
         exact = ox.explain(proto, x, "gradient", target=2, engine="eager", dtype="float64")
@@ -102,8 +103,12 @@ def test_optimised_and_saved(level, kind, tmp_path):
     onnxruntime.InferenceSession(proto.SerializeToString(), options)
     made = onnx.load(tmp_path / "optimised.onnx")
     fused = {node.op_type for node in made.graph.node}
-    assert ("QLinearConv" in fused) == (level != "BASIC")
     x = images(1, 1)[0]
+    if "ReorderInput" in fused:  # no kernel for signed bytes here: the floats are laid out instead
+        with pytest.raises(ox.UnsupportedOperator, match="save the optimised model at level"):
+            ox.explain(made, x, target=2)
+        return
+    assert ("QLinearConv" in fused) == (level != "BASIC")
     for engine in ("eager", "compiled"):
         ours, theirs = (ox.explain(p, x, target=2, engine=engine) for p in (made, proto))
         assert np.abs(ours.residual).max() < 1e-5
