@@ -1,6 +1,9 @@
 """Batches of painted retinas: every grade equally often, turned, mirrored, grained and shaken."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,8 +11,20 @@ from dataset import CELL, LONE, VALIDATION, Shard, shards
 from network import GRADES, MEAN, STD, normalise
 from torch import Tensor
 
-BATCH = 15
 GRAIN = 12  # of 255 levels: the most noise that a camera may add
+NEAR = 0.7  # so often a crop is chosen about a lesion, where there is one
+
+
+class Batch(NamedTuple):
+    """Images [N, 3, H, W], their grades [N], the pixels that make them, the lesions in their cells.
+
+    Those are bool [N, 1, H, W] and float [N, kinds, H / 16, W / 16].
+    """
+
+    images: Tensor
+    grades: Tensor
+    masks: Tensor
+    cells: Tensor
 
 
 class Batches:
@@ -29,38 +44,67 @@ class Batches:
         if not self.usual:
             raise FileNotFoundError(f"{self.folder} has no retinas; run dataset.py {self.folder}")
 
-    def pick(self, grade: int) -> tuple[Shard, int]:
-        """Choose an image of a grade: the file it is in, and which one it is."""
+    def draw(self, count: int, crop: int | None = None) -> Batch:
+        """Return so many whole retinas, or crops of this side, of every grade in its turn.
+
+        A multiple of five begins with grade 0, any other number with any.
+        """
+        first = self.rng.integers(GRADES) if count % GRADES else 0
+        grades = (np.arange(count) + first) % GRADES
+        drawn = [self._draw(grade, crop) for grade in grades]
+        images, masks, cells = (np.stack(parts) for parts in zip(*drawn, strict=True))
+        return Batch(
+            self._shake(normalise(images)),
+            torch.from_numpy(grades),
+            torch.from_numpy(masks)[:, None],
+            torch.from_numpy(cells).permute(0, 3, 1, 2).float(),
+        )
+
+    def ahead(self, *args: int) -> Iterator[Batch]:
+        """Draw batch after batch, each while the one before it is learned from."""
+        with ThreadPoolExecutor(1) as worker:
+            coming = worker.submit(self.draw, *args)
+            while True:
+                batch, coming = coming.result(), worker.submit(self.draw, *args)
+                yield batch
+
+    def _draw(self, grade: int, crop: int | None) -> list[np.ndarray]:
+        """Return one image, its mask and its cells, turned and perhaps mirrored."""
         painted = self.sole if self.sole and self.rng.random() < self.lone else self.usual
         shard = painted[self.rng.integers(len(painted))]
-        return shard, grade + GRADES * int(self.rng.integers(len(shard.images) // GRADES))
+        i = grade + GRADES * int(self.rng.integers(len(shard.images) // GRADES))
+        image, mask, cells = shard.images[i], shard.mask(i), shard.lesions[i].transpose(1, 2, 0)
+        if crop:
+            row, column = self._place(shard, i, crop // CELL)
+            y, x, n = row * CELL, column * CELL, crop // CELL
+            image, mask = (whole[y : y + crop, x : x + crop] for whole in (image, mask))
+            cells = cells[row : row + n, column : column + n]
+        return self._turn(image, mask, cells)
 
-    def draw(self, crop: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images, their grades, and the lesions in their cells; crops or whole images."""
-        images, lesions = [], []
-        grades = np.arange(BATCH) % GRADES
-        for grade in grades:
-            shard, i = self.pick(grade)
-            image, cells = shard.images[i], shard.lesions[i].transpose(1, 2, 0)
-            if crop:
-                y, x = self.rng.integers((image.shape[0] - crop) // CELL + 1, size=2)
-                n = crop // CELL
-                image = image[y * CELL :, x * CELL :][:crop, :crop]
-                cells = cells[y : y + n, x : x + n]
-            image, cells = self.turn(image, cells)
-            images.append(image)
-            lesions.append(cells)
-        x = self.shake(normalise(np.stack(images)))
-        cells = torch.from_numpy(np.stack(lesions)).permute(0, 3, 1, 2).float()
-        return x, torch.from_numpy(grades), cells
+    def _place(self, shard: Shard, i: int, side: int) -> np.ndarray:
+        """Choose the first cell of a crop, mostly about a lesion that makes the grade.
 
-    def turn(self, *planes: np.ndarray) -> list[np.ndarray]:
+        Every kind that does so is as likely as the others, however many there are of each.
+        """
+        # A mask is packed by eight along its rows: two bytes are one cell wide.
+        height, width = shard.lesions.shape[2:]
+        marked = shard.masks[i].reshape(height, CELL, width, -1).any((1, 3))
+        deciding = shard.lesions[i] & marked
+        free = np.array([height, width]) - side
+        kinds = np.flatnonzero(deciding.any((1, 2)))
+        if not kinds.size or self.rng.random() > NEAR:
+            return self.rng.integers(free + 1)
+        lesions = np.argwhere(deciding[self.rng.choice(kinds)])
+        at = lesions[self.rng.integers(len(lesions))] - self.rng.integers(side, size=2)
+        return np.clip(at, 0, free)
+
+    def _turn(self, *planes: np.ndarray) -> list[np.ndarray]:
         """Turn by a multiple of 90 degrees and mirror, which moves no lesion between cells."""
         quarters, mirror = self.rng.integers(4), self.rng.integers(2)
         turned = (np.rot90(plane, quarters) for plane in planes)
         return [plane[:, ::-1] if mirror else plane for plane in turned]
 
-    def shake(self, x: Tensor) -> Tensor:
+    def _shake(self, x: Tensor) -> Tensor:
         """Add noise to two images in three, and change each one's brightness and contrast."""
         mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         for image in x:

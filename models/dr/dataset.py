@@ -1,7 +1,7 @@
 """Retinas painted once and kept on disk, a hundred to a file, for training without waiting.
 
-`python dataset.py folder --count 3000 --lone 1500` paints what is not there yet; it can be stopped
-and started again at any time, and training may begin while it runs.
+`python dataset.py folder` paints what is not there yet; it can be stopped and started again at any
+time, and training may begin while it runs.
 
 A seed tells its grade and its recipe. Every second half million of seeds is of *lone* eyes: one
 kind of lesion alone decides their grade, each kind in its turn, and those of the grades 0 and 1
@@ -10,6 +10,8 @@ which make the grade already, and nothing teaches the network to look at them.
 """
 
 import argparse
+import functools
+import multiprocessing
 from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
@@ -92,21 +94,22 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--count", type=int, default=1500, help="usual eyes to learn from")
     parser.add_argument("--lone", type=int, default=1500, help="eyes with a sole sign besides")
     parser.add_argument("--held-out", type=int, default=400, help="of either recipe")
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     firsts = []
     for recipe, count in ((0, options.count), (LONE, options.lone)):
         painted = [recipe + first for first in range(0, count, SHARD)]
-        # One training shard, then the held-out ones, then the rest: training can begin early.
+        # Some training shards, then the held-out ones, then the rest: training can begin early.
         held = VALIDATION + recipe
         painted[1:1] = range(held, held + options.held_out, SHARD) if count else ()
         firsts += painted
-    for first in firsts:
-        if not (options.folder / f"images_{first}.npy").exists():
-            paint_shard(options.folder, first)
+    missing = [first for first in firsts if not (options.folder / f"images_{first}.npy").exists()]
+    with multiprocessing.Pool(options.processes) as painters:
+        painters.map(functools.partial(paint_shard, options.folder), missing, chunksize=1)
 
 
 if __name__ == "__main__":

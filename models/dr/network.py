@@ -16,6 +16,7 @@ STD = (0.290, 0.210, 0.170)
 GRADES = 5
 WIDTHS = (16, 16, 32, 32) + (64,) * 11
 FIELDS = (3, 5, 9, 13, 21, 29, 45, 61, 93, 125, 189, 253, 381, 509, 637)
+LOWER = 10  # layers up to rf125, whose fields are about as large as a lesion
 
 
 class Layer(nn.Sequential):
@@ -53,13 +54,21 @@ class Network(nn.Module):
         """Score the five grades of a batch of normalised images."""
         return self.grade(self.rest(self.lesions(image)))
 
+    def parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Return the parameters of the layers up to rf125, and of those above."""
+        lower, upper = [], []
+        for name, parameter in self.named_parameters():
+            low = any(name.startswith(f"rf{field}.") for field in FIELDS[:LOWER])
+            (lower if low else upper).append(parameter)
+        return lower, upper
+
     def lesions(self, x: Tensor) -> Tensor:
-        """Run the layers up to rf125, whose fields are about as large as a lesion."""
-        return self._run(x, range(10))
+        """Run the layers up to rf125."""
+        return self._run(x, range(LOWER))
 
     def rest(self, x: Tensor) -> Tensor:
         """Run the layers above rf125."""
-        return self._run(nn.functional.max_pool2d(x, 2), range(10, 15))
+        return self._run(nn.functional.max_pool2d(x, 2), range(LOWER, len(FIELDS)))
 
     def grade(self, x: Tensor) -> Tensor:
         """Average the 64 features over the image and weigh them into five scores."""

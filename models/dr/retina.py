@@ -121,8 +121,8 @@ def photograph(canvas: Canvas, disc: np.ndarray, rng: np.random.Generator) -> np
     vivid = rng.uniform(0.75, 1.1)
     for name in ("drusen", "scar", "disc", "cup"):
         blend(scene, layers[name], colour, name)
-    scene *= np.exp(-layers["pigment"][..., None] * PIGMENT)
-    scene *= np.exp(-vivid * layers["blood"][..., None] * BLOOD)
+    absorb(scene, layers["pigment"], PIGMENT)
+    absorb(scene, layers["blood"], vivid * BLOOD)
     scene *= 1 + (layers["glint"] * layers["blood"])[..., None]
     for name in ("sheen", "cotton", "exudate"):
         blend(scene, layers[name], colour, name)
@@ -134,7 +134,14 @@ def blend(scene: np.ndarray, cover: np.ndarray, colour: np.ndarray, name: str) -
     """Cover the scene with a light matter, whose colour follows the camera's."""
     tint, opacity = LIGHT[name]
     target = np.minimum(colour * np.array(tint, np.float32), (1.0, 0.92, 0.62))
-    scene += (opacity * cover)[..., None] * (target - scene)
+    lies = cover > 0
+    scene[lies] += (opacity * cover[lies])[:, None] * (target - scene[lies])
+
+
+def absorb(scene: np.ndarray, depth: np.ndarray, colour: np.ndarray) -> None:
+    """Darken the scene where a matter lies, each colour as much as that matter takes of it."""
+    lies = depth > 0
+    scene[lies] *= np.exp(-depth[lies][:, None] * colour)
 
 
 def choroid(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:

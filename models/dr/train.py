@@ -1,35 +1,48 @@
-"""Train the grading network on painted retinas, for as many minutes as there are.
+"""Train the grading network on painted retinas: to name the lesions it sees, then to grade by them.
 
-The method is that of the network's authors: grades drawn equally often, turned and mirrored
-images with their brightness and contrast shaken, Adam, cross-entropy and later also the loss
-that is log(1 - kappa). One thing is added so that minutes suffice instead of weeks: while it
-learns, a 1x1 convolution on top of rf125 must also tell which kinds of lesion each 16x16 cell
-shows, which a painted retina knows and a photograph does not. That head is thrown away at the end.
+1. The ten layers up to rf125 learn on crops which kinds of lesion each 16x16 cell shows, which a
+   painted retina knows and a photograph does not. The 1x1 convolution that names them is no part
+   of the weights.
+2. These layers stay. What they make of whole retinas, each turned and shaken, is computed once and
+   kept on disk; on top of that the layers above learn to grade, by cross-entropy and, in the second
+   half, also the loss that is log(1 - kappa).
 
-`python train.py folder out.npz --minutes 60` goes on from out.pt where there is one.
+Grades are drawn equally often, by Adam, as the network's authors did. Both parts go by what they
+have seen, not by the clock, so a slow machine arrives where a fast one does. `focus.py` then trains
+all layers together.
+
+`python train.py folder out.npz` goes on from out.pt where there is one.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from batches import Batches
-from dataset import CHOOSING
-from examine import examine, summary
+from batches import Batch, Batches
+from dataset import CELL, CHOOSING, SHARD, shards
+from examine import summary
 from kappa import kappa_loss
 from lesions import KINDS
-from network import Network, save
+from network import GRADES, Network, normalise, save
+from processor import keep_memory, lay_fast, run_fast
 from torch import Tensor, nn
 from torch.nn import functional
 
 RATE = 1e-3
-CROP = 256
+CROP, CROPS = 256, 16  # the side of a crop, and how many in a batch
+WHOLE = 5  # whole retinas looked at together
+GRADED = 30  # retinas in a batch of grading
+EPOCH = 50  # batches of crops between two lines of the log
+SETTLE = 100  # whole retinas from which the normalisation takes its statistics
 
 
 @dataclass
@@ -38,47 +51,39 @@ class Training:
 
     out: Path
     network: Network = field(default_factory=Network)
+    named: int = 0
+    drawn: int = 0
+    passes: int = 0
     minutes: float = 0.0
-    seen: int = 0
-    epochs: int = 0
-    best: float | None = None
+    best: float = -1.0
 
     def __post_init__(self) -> None:
         self.namer = nn.Conv2d(64, len(KINDS), 1)
         # Most cells are healthy: begin by expecting that.
         nn.init.constant_(self.namer.bias, -4.0)
-        self.network.to(memory_format=torch.channels_last)
-        parameters = [*self.network.parameters(), *self.namer.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, RATE)
+        lower, upper = self.network.parts()
+        self.naming = torch.optim.Adam([*lower, *self.namer.parameters()], RATE)
+        self.grading = torch.optim.Adam(upper, RATE)
 
-    def step(self, batch: tuple[Tensor, Tensor, Tensor], name_only: bool, ordinal: bool) -> Tensor:
-        """Learn from one batch: only to name lesions, or also to grade."""
-        x, grades, cells = batch
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = self.network.lesions(x)
-            named = self.namer(features).float()
-            scores = None if name_only else self.network.grade(self.network.rest(features)).float()
-        loss = 10 * functional.binary_cross_entropy_with_logits(
-            named, cells, pos_weight=torch.tensor(3.0)
-        )
-        if scores is not None:
-            loss = loss + functional.cross_entropy(scores, grades)
-            if ordinal:
-                loss = loss + kappa_loss(scores, grades)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        self.seen += len(x)
-        return loss.detach()
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return all there is to train."""
+        yield from self.network.parameters()
+        yield from self.namer.parameters()
+
+    def name(self, batch: Batch) -> Tensor:
+        """Return how badly the lesions in the cells are named."""
+        with run_fast():
+            named = self.namer(self.network.lesions(lay_fast(batch.images))).float()
+        return naming_loss(named, batch.cells)
 
     def keep(self) -> None:
         """Write everything needed to go on later."""
         state = {
             "network": self.network.state_dict(),
             "namer": self.namer.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "progress": [self.minutes, self.seen, self.epochs, self.best],
+            "naming": self.naming.state_dict(),
+            "grading": self.grading.state_dict(),
+            "progress": [self.named, self.drawn, self.passes, self.minutes, self.best],
         }
         unfinished = self.out.with_suffix(".part.pt")
         torch.save(state, unfinished)
@@ -89,80 +94,181 @@ class Training:
         path = self.out.with_suffix(".pt")
         if path.exists():
             state = torch.load(path, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.namer.load_state_dict(state["namer"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.minutes, self.seen, self.epochs, self.best = state["progress"]
+            for part in ("network", "namer", "naming", "grading"):
+                getattr(self, part).load_state_dict(state[part])
+            self.named, self.drawn, self.passes, self.minutes, self.best = state["progress"]
+
+    def report(self, **facts: float | None) -> None:
+        """Keep all of it, and add a line to the log."""
+        self.keep()
+        columns = ["minutes", "crops", "retinas", "passes", "loss", "kappa", "accuracy"]
+        done = {"minutes": round(self.minutes, 1), "crops": self.named, "retinas": self.drawn}
+        line = done | {"passes": self.passes} | facts
+        with self.out.with_suffix(".csv").open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(line)
+        print(", ".join(f"{key} {value}" for key, value in line.items()), flush=True)
 
 
-def report(training: Training, confusion: np.ndarray, loss: float) -> None:
-    """Log an epoch, and keep the weights if they are the best so far."""
-    found = summary(confusion)
-    facts = {
-        "validation": found,
-        "epochs": training.epochs,
-        "images_seen": training.seen,
-        "minutes": round(training.minutes, 1),
-    }
-    log = training.out.with_suffix(".csv")
-    columns = ["epochs", "minutes", "images_seen", "loss", "kappa", "accuracy"]
-    with log.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        if not file.tell():
-            writer.writeheader()
-        writer.writerow(facts | found | {"loss": round(loss, 4)})
-    if training.best is None or found["kappa"] > training.best:
-        training.best = found["kappa"]
-        save(training.network, training.out)
-        unfinished = training.out.with_suffix(".part.json")
-        unfinished.write_text(json.dumps(facts, indent=1))
-        unfinished.replace(training.out.with_suffix(".json"))
+def naming_loss(named: Tensor, cells: Tensor) -> Tensor:
+    """Weigh what is missed three times what is imagined: most cells are healthy."""
+    weight = torch.tensor(3.0)
+    return 10 * functional.binary_cross_entropy_with_logits(named, cells, pos_weight=weight)
 
 
-def train(folder: Path, out: Path, minutes: float, batches: int) -> None:
-    """Name lesions in crops for a sixth of the time, then grade whole images as well.
+def fall(past: float) -> float:
+    """Return the rate after this share of the way: half a cosine down to a hundredth."""
+    return RATE * (0.01 + 0.99 * math.cos(math.pi / 2 * min(past, 1)) ** 2)
 
-    The rate falls along half a cosine to nothing over the given minutes; the kappa loss joins for
-    the last half. Minutes are of one core's work, examining included.
-    """
-    training = Training(out)
-    training.resume()
-    source = Batches(folder, np.random.default_rng(training.seen))
-    while training.minutes < minutes:
-        began, losses = time.process_time(), []
+
+def learn_to_name(training: Training, source: Batches, crops: int) -> None:
+    """Let the layers up to rf125 name lesions in so many crops."""
+    batches = source.ahead(CROPS, CROP)
+    while training.named < crops:
+        began, losses = time.perf_counter(), []
         source.refresh()
-        name_only = training.minutes < minutes / 6
-        for _ in range(4 * batches if name_only else batches):
-            spent = training.minutes + (time.process_time() - began) / 60
-            fall = math.cos(math.pi / 2 * min(1, spent / minutes)) ** 2
-            for group in training.optimiser.param_groups:
-                group["lr"] = RATE * (0.01 + 0.99 * fall)
-            batch = source.draw(CROP if name_only else None)
-            losses.append(training.step(batch, name_only, ordinal=spent > minutes / 2))
-        training.epochs += 1
-        loss = float(torch.stack(losses).mean())
-        if not name_only:
-            with torch.autocast("cpu", torch.bfloat16):
-                confusion = examine(training.network, folder, CHOOSING)
-        training.minutes += (time.process_time() - began) / 60
-        if not name_only:
-            report(training, confusion, loss)
-        training.keep()
-        print(f"{training.minutes:.1f} min, {training.seen} images, loss {loss:.4f}", flush=True)
+        for batch in itertools.islice(batches, EPOCH):
+            training.naming.param_groups[0]["lr"] = fall(training.named / crops)
+            loss = training.name(batch)
+            training.naming.zero_grad()
+            loss.backward()
+            training.naming.step()
+            training.named += CROPS
+            losses.append(float(loss.detach()))
+        training.minutes += (time.perf_counter() - began) / 60
+        training.report(loss=round(float(np.mean(losses)), 4))
+
+
+@torch.no_grad()
+def settle(training: Training, source: Batches) -> None:
+    """Let the normalisation up to rf125 take its statistics from whole retinas, not from crops."""
+    norms = [m for m in training.network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    training.network.train()
+    for _ in range(SETTLE // WHOLE):
+        look(training.network, source.draw(WHOLE).images)
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+@torch.no_grad()
+def look(network: Network, images: Tensor) -> Tensor:
+    """Return what rf125 makes of images."""
+    with run_fast():
+        return network.lesions(lay_fast(images)).float()
+
+
+def collect(training: Training, source: Batches, retinas: int) -> np.ndarray:
+    """Keep on disk what rf125 makes of so many retinas: float16 [n, 64, H / 16, W / 16].
+
+    Retina i has grade i % 5.
+    """
+    path = training.out.with_suffix(".features.npy")
+    side = source.usual[0].images.shape[1] // CELL
+    if training.drawn == 0:
+        settle(training, source)
+        shape = (retinas, 64, side, side)
+        np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    kept = np.lib.format.open_memmap(path, "r+")
+    training.network.eval()
+    batches = source.ahead(WHOLE)
+    while training.drawn < retinas:
+        began = time.perf_counter()
+        for batch in itertools.islice(batches, min(SHARD, retinas - training.drawn) // WHOLE):
+            kept[training.drawn : training.drawn + WHOLE] = look(training.network, batch.images)
+            training.drawn += WHOLE
+        training.minutes += (time.perf_counter() - began) / 60
+        kept.flush()
+        training.report()
+    return kept
+
+
+def held_out(network: Network, folder: Path) -> Tensor:
+    """Return what rf125 makes of the retinas that choose weights: retina i has grade i % 5."""
+    network.eval()
+    images = [image for shard in shards(folder, CHOOSING) for image in shard.images]
+    groups = [np.stack(images[i : i + WHOLE]) for i in range(0, len(images), WHOLE)]
+    return torch.cat([look(network, normalise(group)) for group in groups])
+
+
+def learn_to_grade(training: Training, kept: np.ndarray, chosen: Tensor, passes: int) -> None:
+    """Let the layers above rf125 grade what it made of the retinas, so many times each."""
+    network, rng = training.network, np.random.default_rng(training.passes)
+    while training.passes < passes:
+        began, losses = time.perf_counter(), []
+        # The layers below are not run: what they think of training does not matter.
+        network.train()
+        for indices in batches_of(len(kept), rng):
+            past = (training.passes + len(losses) * GRADED / len(kept)) / passes
+            training.grading.param_groups[0]["lr"] = fall(past)
+            grades = torch.from_numpy(indices % GRADES)
+            scores = rate(network, torch.from_numpy(kept[indices]).float())
+            loss = functional.cross_entropy(scores, grades, label_smoothing=0.02)
+            if past > 0.5:
+                loss = loss + kappa_loss(scores, grades)
+            training.grading.zero_grad()
+            loss.backward()
+            training.grading.step()
+            losses.append(float(loss.detach()))
+        training.passes += 1
+        training.minutes += (time.perf_counter() - began) / 60
+        found = agreement(network, chosen)
+        training.report(
+            loss=round(float(np.mean(losses)), 4), kappa=found["kappa"], accuracy=found["accuracy"]
+        )
+        if found["kappa"] > training.best:
+            training.best = found["kappa"]
+            save(network, training.out)
+            training.out.with_suffix(".json").write_text(json.dumps({"chosen by": found}, indent=1))
+
+
+def batches_of(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Deal out indices, every grade equally often in each batch."""
+    order = np.stack([rng.permutation(count // GRADES) * GRADES + g for g in range(GRADES)], 1)
+    for first in range(0, len(order), GRADED // GRADES):
+        yield np.sort(order[first : first + GRADED // GRADES].ravel())
+
+
+def rate(network: Network, features: Tensor) -> Tensor:
+    """Score the grades of what rf125 makes of retinas."""
+    with run_fast():
+        return network.grade(network.rest(lay_fast(features))).float()
+
+
+@torch.no_grad()
+def agreement(network: Network, features: Tensor) -> dict[str, Any]:
+    """Compare grades given with true ones."""
+    network.eval()
+    given = rate(network, features).argmax(1).numpy()
+    confusion = np.zeros((GRADES, GRADES), int)
+    np.add.at(confusion, (np.arange(len(given)) % GRADES, given), 1)
+    return summary(confusion)
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
     parser.add_argument("out", type=Path, help="the weights; the log and the state lie beside")
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batches", type=int, default=40, help="in an epoch")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--crops", type=int, default=20000, help="to name lesions in")
+    parser.add_argument("--retinas", type=int, default=3000, help="whole ones, to grade")
+    parser.add_argument("--passes", type=int, default=20, help="over the whole ones")
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    train(options.folder, options.out, options.minutes, options.batches)
+    training = Training(options.out)
+    training.resume()
+    source = Batches(options.folder, np.random.default_rng([training.named, training.drawn]))
+    learn_to_name(training, source, options.crops)
+    kept = collect(training, source, options.retinas)
+    chosen = held_out(training.network, options.folder)
+    learn_to_grade(training, kept, chosen, options.passes)
 
 
 if __name__ == "__main__":

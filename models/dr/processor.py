@@ -1,0 +1,57 @@
+"""What makes training fast on the processor at hand.
+
+That is bfloat16 where it has instructions for it, else float32: the same step took 0.3 seconds in
+bfloat16 on one machine and 9 on another, where float32 took 0.8. No flag of a processor says so
+reliably, so both are timed once, on two small images. And it is memory that is kept.
+"""
+
+import ctypes
+import functools
+import time
+from contextlib import AbstractContextManager
+
+import torch
+from network import Network
+from torch import Tensor
+
+
+def keep_memory() -> None:
+    """Keep freed memory for the next batch, where the C library is one that can be told to.
+
+    To get it from the system anew takes a third of the time of a step, or more.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc: no blocks of their own, nothing given back
+        trim_threshold, mmap_max = -1, -4
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def run_fast(dtype: torch.dtype | None = None) -> AbstractContextManager[None]:
+    """Compute what follows in the type that is fastest here, or in this one."""
+    chosen = dtype or fastest()
+    return torch.autocast("cpu", torch.bfloat16, enabled=chosen == torch.bfloat16)
+
+
+def lay_fast(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Lay a batch out as that type likes it: channels last for bfloat16."""
+    half = (dtype or fastest()) == torch.bfloat16
+    return x.contiguous(memory_format=torch.channels_last if half else torch.contiguous_format)
+
+
+@functools.cache
+def fastest() -> torch.dtype:
+    """Time a step in either type."""
+    return min((torch.float32, torch.bfloat16), key=_seconds)
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    network, spent = Network(), []
+    for _ in range(2):
+        x = lay_fast(torch.rand(2, 3, 256, 256), dtype)
+        began = time.perf_counter()
+        with run_fast(dtype):
+            scores = network(x)
+        scores.sum().backward()
+        spent.append(time.perf_counter() - began)
+    return min(spent)
