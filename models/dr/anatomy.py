@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from canvas import Canvas, Point
 from scipy import ndimage
+
+from models.dr.canvas import Canvas, Point
 
 STEP = 0.012
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from dataset import CELL, LONE, VALIDATION, Shard, shards
-from network import GRADES, MEAN, STD, normalise
 from torch import Tensor
+
+from models.dr.dataset import CELL, LONE, VALIDATION, Shard, shards
+from models.dr.network import GRADES, MEAN, STD, normalise
 
 GRAIN = 12  # of 255 levels: the most noise that a camera may add
 NEAR = 0.7  # so often a crop is chosen about a lesion, where there is one

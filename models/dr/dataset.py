@@ -1,7 +1,7 @@
 """Retinas painted once and kept on disk, a hundred to a file, for training without waiting.
 
-`python dataset.py folder` paints what is not there yet; it can be stopped and started again at any
-time, and training may begin while it runs.
+`python -m models.dr.dataset folder` paints what is not there yet; it can be stopped and started
+again at any time, and training may begin while it runs.
 
 A seed tells its grade and its recipe. Every second half million of seeds is of *lone* eyes: one
 kind of lesion alone decides their grade, each kind in its turn, and those of the grades 0 and 1
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from lesions import KINDS
-from retina import Retina, retina, signs
+
+from models.dr.lesions import KINDS
+from models.dr.retina import Retina, retina, signs
 
 SHARD = 100
 CELL = 16  # pixels between neighbouring positions of rf125

@@ -1,11 +1,11 @@
 """Measure explanations where one kind of lesion decides the grade: do they mark that kind?
 
-`python deciding.py ../dr640.onnx deciding.json` paints lone eyes (`dataset.py`) that the network
-never saw, each of them twice: as it is, and with the deciding kind painted out while all else
-stays. Where the grade that the network gives falls, that kind decided it, whatever the recipe meant
-to happen, and the map of the grade should lie in its masks. `truth.py` asks by kind in all eyes
-that show it; there a kind may lie beside others that make the grade already, and a map is right to
-pass it by.
+`python -m models.dr.deciding models/dr640.onnx deciding.json` paints lone eyes (`dataset.py`) that
+the network never saw, each of them twice: as it is, and with the deciding kind painted out while
+all else stays. Where the grade that the network gives falls, that kind decided it, whatever the
+recipe meant to happen, and the map of the grade should lie in its masks. `truth.py` asks by kind in
+all eyes that show it; there a kind may lie beside others that make the grade already, and a map is
+right to pass it by.
 
 `density`, `pointing` and the masks are those of `truth.py`, for the pixels of that kind alone.
 """
@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from lesions import DECIDING
-from retina import Retina, retina
-from truth import FIRST, Map, measure, methods, ready, wider
+
+from models.dr.lesions import DECIDING
+from models.dr.retina import Retina, retina
+from models.dr.truth import FIRST, Map, measure, methods, ready, wider
 
 LONE = FIRST + 500_000
 PAIRS = [(kind, grade) for grade, kinds in DECIDING.items() for kind in kinds]

@@ -1,7 +1,7 @@
 """Examine trained weights on retinas that neither trained nor chose them.
 
-`python examine.py folder out.npz` prints how the network's grades agree with the true ones, for
-usual eyes and for lone ones, and writes that into out.json beside the weights.
+`python -m models.dr.examine folder out.npz` prints how the network's grades agree with the true
+ones, for usual eyes and for lone ones, and writes that into out.json beside the weights.
 """
 
 import argparse
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from dataset import TESTING, shards
-from kappa import kappa
-from network import GRADES, Network, load, normalise
+
+from models.dr.dataset import TESTING, shards
+from models.dr.kappa import kappa
+from models.dr.network import GRADES, Network, load, normalise
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ gradient once more. Retinas whose masks are known make that possible. All layers
 which are cheap, and from whole retinas, which have a grade. The normalisation keeps the statistics
 that `train.py` left.
 
-`python focus.py folder dr.npz focused.npz` wants what `train.py` left in dr.pt, and keeps the
-weights that grade and localise best on validation retinas, usual and lone ones (`dataset.py`).
+`python -m models.dr.focus folder dr.npz focused.npz` wants what `train.py` left in dr.pt, and keeps
+the weights that grade and localise best on validation retinas, usual and lone ones (`dataset.py`).
 Every process does as much, so two take half the steps that one would need.
 """
 
@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from batches import Batch, Batches
-from dataset import LONE, SHARD, VALIDATION, shards
-from kappa import kappa
-from network import GRADES, Network, load, normalise, save
-from processor import keep_memory, lay_fast, run_fast
-from reasons import along, astray, run
 from scipy import ndimage
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
-from train import Training, look, naming_loss, rate
+
+from models.dr.batches import Batch, Batches
+from models.dr.dataset import LONE, SHARD, VALIDATION, shards
+from models.dr.kappa import kappa
+from models.dr.network import GRADES, Network, load, normalise, save
+from models.dr.processor import keep_memory, lay_fast, run_fast
+from models.dr.reasons import along, astray, run
+from models.dr.train import Training, look, naming_loss, rate
 
 RATE = 3e-4
 STRENGTH = 1.5  # of the penalty for going astray

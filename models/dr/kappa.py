@@ -2,9 +2,10 @@
 
 import numpy as np
 import torch
-from network import GRADES
 from torch import Tensor
 from torch.nn import functional
+
+from models.dr.network import GRADES
 
 
 def disagreement() -> Tensor:

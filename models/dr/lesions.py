@@ -8,9 +8,10 @@ of its lesion in the mask of that kind.
 from dataclasses import dataclass, field
 
 import numpy as np
-from anatomy import Eye, Vessel, walk
-from canvas import Canvas, Window
 from scipy import ndimage
+
+from models.dr.anatomy import Eye, Vessel, walk
+from models.dr.canvas import Canvas, Window
 
 KINDS = (
     "microaneurysms",

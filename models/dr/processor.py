@@ -11,8 +11,9 @@ import time
 from contextlib import AbstractContextManager
 
 import torch
-from network import Network
 from torch import Tensor
+
+from models.dr.network import Network
 
 
 def keep_memory() -> None:

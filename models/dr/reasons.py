@@ -5,9 +5,10 @@ here than differentiating twice: see `along`.
 """
 
 import torch
-from network import FIELDS, Network
 from torch import Tensor
 from torch.nn import functional
+
+from models.dr.network import FIELDS, Network
 
 PEAK = 12  # pixels: what pointing at a lesion means
 States = list[tuple[Tensor, Tensor | None]]

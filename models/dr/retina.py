@@ -1,7 +1,7 @@
 """Synthetic fundus photographs, every one with a known grade and a mask of each lesion kind.
 
-`python retina.py --sheet out.png` draws eyes of every grade on one sheet;
-`python retina.py --save folder --count 100` writes images and their masks.
+`python -m models.dr.retina --sheet out.png` draws eyes of every grade on one sheet;
+`python -m models.dr.retina --save folder --count 100` writes images and their masks.
 """
 
 import argparse
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from anatomy import HARMLESS, blemish, grow, paint
-from canvas import Canvas
-from lesions import DECIDING, KINDS, Patient, afflict, afflict_by
 from PIL import Image
 from scipy import ndimage
+
+from models.dr.anatomy import HARMLESS, blemish, grow, paint
+from models.dr.canvas import Canvas
+from models.dr.lesions import DECIDING, KINDS, Patient, afflict, afflict_by
 
 # How strongly each matter swallows red, green and blue, and what the light matters look like.
 BLOOD = np.array([0.22, 0.72, 0.55], np.float32)

@@ -1,8 +1,8 @@
 """Measure how the agreement falls as photographs get worse.
 
-`python stability.py folder dr.npz stability.json` blurs, grains, over- and underexposes and turns
-test retinas by more and more, and grades them again (after the stability study in de la Torre,
-"Deep learning for diabetic retinopathy", 2019, chapter 9).
+`python -m models.dr.stability folder dr.npz stability.json` blurs, grains, over- and underexposes
+and turns test retinas by more and more, and grades them again (after the stability study in de la
+Torre, "Deep learning for diabetic retinopathy", 2019, chapter 9).
 """
 
 import argparse
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dataset import TESTING, shards
-from kappa import kappa
-from network import GRADES, Network, load, normalise
 from PIL import Image
 from scipy import ndimage
+
+from models.dr.dataset import TESTING, shards
+from models.dr.kappa import kappa
+from models.dr.network import GRADES, Network, load, normalise
 
 Change = Callable[[np.ndarray, float], np.ndarray]
 

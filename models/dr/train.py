@@ -11,7 +11,7 @@ Grades are drawn equally often, by Adam, as the network's authors did. Both part
 have seen, not by the clock, so a slow machine arrives where a fast one does. `focus.py` then trains
 all layers together.
 
-`python train.py folder out.npz` goes on from out.pt where there is one.
+`python -m models.dr.train folder out.npz` goes on from out.pt where there is one.
 """
 
 import argparse
@@ -27,15 +27,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from batches import Batch, Batches
-from dataset import CELL, CHOOSING, SHARD, shards
-from examine import summary
-from kappa import kappa_loss
-from lesions import KINDS
-from network import GRADES, Network, normalise, save
-from processor import keep_memory, lay_fast, run_fast
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.dr.batches import Batch, Batches
+from models.dr.dataset import CELL, CHOOSING, SHARD, shards
+from models.dr.examine import summary
+from models.dr.kappa import kappa_loss
+from models.dr.lesions import KINDS
+from models.dr.network import GRADES, Network, normalise, save
+from models.dr.processor import keep_memory, lay_fast, run_fast
 
 RATE = 1e-3
 CROP, CROPS = 256, 16  # the side of a crop, and how many in a batch

@@ -1,8 +1,8 @@
 """Measure explanations against the truth: do they mark the lesions that make the grade?
 
-`python truth.py ../dr640.onnx truth.json --figure truth.png` paints retinas that the network never
-saw and explains the grade it gives them. Three measures go by the masks of the lesions, widened by
-`WIDER` pixels because a network also looks at a lesion's rim:
+`python -m models.dr.truth models/dr640.onnx truth.json --figure truth.png` paints retinas that the
+network never saw and explains the grade it gives them. Three measures go by the masks of the
+lesions, widened by `WIDER` pixels because a network also looks at a lesion's rim:
 
 * `density`: the share of the positive score that lies in the masks over their share of the area;
   1 is chance;
@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lesions import KINDS
-from network import Network, normalise, save
-from retina import Retina, retina
 from scipy import ndimage
 
 import onnxexplain as ox
+from models.dr.lesions import KINDS
+from models.dr.network import Network, normalise, save
+from models.dr.retina import Retina, retina
 
 FIRST = 2_000_000  # seeds from here on neither trained nor chose any weights
 WIDER = 5

@@ -1,58 +1,35 @@
 """The synthetic retinas, and the network that was trained on them."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import onnxexplain as ox
-
-ndimage = pytest.importorskip("scipy.ndimage", reason="the painter of retinas needs SciPy")
+from models.dr.dataset import LONE, eye
+from models.dr.lesions import DECIDING
+from models.dr.retina import retina
 
 MODELS = Path(__file__).parents[2] / "models"
 MEAN = np.array([0.382, 0.265, 0.189], np.float32)
 STD = np.array([0.290, 0.210, 0.170], np.float32)
 
 
-@pytest.fixture(scope="module")
-def painter():
-    """The modules of the painter, which lie beside each other outside the package."""
-    folder = str(MODELS / "dr")
-    before = set(sys.modules)
-    sys.path.insert(0, folder)
-    try:
-        yield SimpleNamespace(
-            **{name: importlib.import_module(name) for name in ("retina", "dataset", "lesions")}
-        )
-    finally:
-        sys.path.remove(folder)
-        for name in set(sys.modules) - before:
-            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
-                del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def retina(painter):
-    return painter.retina.retina
-
-
-def test_same_seed_same_eye(retina):
+def test_same_seed_same_eye():
     first, again, other = retina(5, 3, 128), retina(5, 3, 128), retina(6, 3, 128)
     assert np.array_equal(first.image, again.image)
     assert all(np.array_equal(first.masks[kind], again.masks[kind]) for kind in first.masks)
     assert not np.array_equal(first.image, other.image)
 
 
-def test_healthy_eye_has_no_lesions(retina):
+def test_healthy_eye_has_no_lesions():
     assert not any(mask.any() for mask in retina(5, 0, 128).masks.values())
 
 
 @pytest.mark.parametrize("grade", range(1, 5))
-def test_ill_eye_has_lesions(retina, grade):
+def test_ill_eye_has_lesions(grade):
     shown = {kind for kind, mask in retina(5, grade, 256).masks.items() if mask.any()}
     growing = {"neovessels", "laser_scars", "preretinal_haemorrhage"}
     assert "microaneurysms" in shown
@@ -60,7 +37,7 @@ def test_ill_eye_has_lesions(retina, grade):
     assert ("haemorrhages" in shown) == (grade > 1)
 
 
-def test_another_grade_changes_the_lesions_alone(retina):
+def test_another_grade_changes_the_lesions_alone():
     """The lesions are all that differs, but for the blur and the noise about them."""
     ill, healthy = retina(9, 4, 256), retina(9, 0, 256)
     lesions = np.any(list(ill.masks.values()), 0)
@@ -69,14 +46,14 @@ def test_another_grade_changes_the_lesions_alone(retina):
 
 
 @pytest.mark.parametrize("size", [64, 200])
-def test_size(retina, size):
+def test_size(size):
     eye = retina(1, 2, size)
     assert eye.image.shape == (size, size, 3)
     assert eye.image.dtype == np.uint8
     assert all(mask.shape == (size, size) for mask in eye.masks.values())
 
 
-def test_grade_beyond_the_scale(retina):
+def test_grade_beyond_the_scale():
     with pytest.raises(ValueError, match="the scale runs"):
         retina(1, 5)
 
@@ -96,9 +73,9 @@ SOLE = [
 
 
 @pytest.mark.parametrize(("grade", "kind"), SOLE)
-def test_a_sole_sign_decides(retina, painter, grade, kind):
+def test_a_sole_sign_decides(grade, kind):
     """Of all kinds that could make the grade or a higher one, it shows the one."""
-    decisive = {sign for g in range(grade, 5) for sign in painter.lesions.DECIDING[g]}
+    decisive = {sign for g in range(grade, 5) for sign in DECIDING[g]}
     for seed in range(6):
         eye = retina(seed, grade, 200, sole=kind)
         shown = {name for name, mask in eye.masks.items() if mask.any()}
@@ -109,7 +86,7 @@ def test_a_sole_sign_decides(retina, painter, grade, kind):
 
 
 @pytest.mark.parametrize(("grade", "kind"), SOLE)
-def test_painted_out(retina, grade, kind):
+def test_painted_out(grade, kind):
     """Without a kind all else is as it was, and its mask tells where it would be."""
     eye = retina(3, grade, 200, sole=kind)
     without = retina(3, grade, 200, sole=kind, without=kind)
@@ -122,7 +99,7 @@ def test_painted_out(retina, grade, kind):
 
 
 @pytest.mark.parametrize("sign", ["drusen", "reflexes"])
-def test_harmless_brightness(retina, sign):
+def test_harmless_brightness(sign):
     """Something is to be seen, and nothing is marked."""
     plain, bright = retina(4, 0, 200), retina(4, 0, 200, sole=sign)
     assert np.abs(plain.image.astype(int) - bright.image).max() > 10
@@ -133,16 +110,15 @@ def test_harmless_brightness(retina, sign):
     ("grade", "asked"),
     [(1, {"sole": "exudates"}), (3, {"sole": "drusen"}), (2, {"without": "dust"})],
 )
-def test_signs_that_cannot_be(retina, grade, asked):
+def test_signs_that_cannot_be(grade, asked):
     with pytest.raises(ValueError, match=r"can$|no kind"):
         retina(1, grade, 64, **asked)
 
 
-def test_the_seed_tells_the_recipe(painter):
+def test_the_seed_tells_the_recipe():
     """Usual eyes and lone ones take turns of half a million seeds; every sign has its turn."""
-    eye, lone = painter.dataset.eye, painter.dataset.LONE
-    assert all(eye(seed, 64).sole is None for seed in (0, 9, 2 * lone + 4))
-    signs = [(eye(seed, 64).grade, eye(seed, 64).sole) for seed in range(lone, lone + 30)]
+    assert all(eye(seed, 64).sole is None for seed in (0, 9, 2 * LONE + 4))
+    signs = [(eye(seed, 64).grade, eye(seed, 64).sole) for seed in range(LONE, LONE + 30)]
     assert set(SOLE) <= set(signs)
     assert {(0, "drusen"), (0, "reflexes"), (1, "microaneurysms")} <= set(signs)
 
@@ -167,7 +143,7 @@ def test_metadata(model):
     json.loads(held["onnxexplain.preprocess"])
 
 
-def test_grades_fresh_retinas(retina, model):
+def test_grades_fresh_retinas(model):
     """Of retinas it never saw, no more than one is a grade off."""
     explainer = ox.Explainer(model, "gradient", threads=1)
     off = 0

@@ -3,52 +3,36 @@
 `pip install torch`, beside the package, and `pytest tests/oracles/test_training.py`.
 """
 
-import importlib
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the training scripts are torch's")
-pytest.importorskip("scipy.ndimage", reason="the painter of retinas needs SciPy")
+
+from models.dr import dataset, processor, train  # noqa: E402
+from models.dr.batches import Batches  # noqa: E402
+from models.dr.network import Network, load  # noqa: E402
+from models.dr.reasons import along, run  # noqa: E402
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-FOLDER = Path(__file__).parents[2] / "models" / "dr"
-NAMES = ("batches", "dataset", "lesions", "network", "processor", "reasons", "train")
-
 
 @pytest.fixture(scope="module")
-def dr():
-    """The scripts, which lie beside each other outside the package."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in set(sys.modules) - before:
-            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(FOLDER)):
-                del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def retinas(dr, tmp_path_factory):
+def retinas(tmp_path_factory):
     """Ten usual eyes and ten lone ones to learn from, and as many that choose weights."""
     folder = tmp_path_factory.mktemp("retinas")
-    firsts = (0, dr.dataset.LONE, *dr.dataset.CHOOSING)
+    firsts = (0, dataset.LONE, *dataset.CHOOSING)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dr.dataset, "SHARD", 10)
+        patch.setattr(dataset, "SHARD", 10)
         for first in firsts:
-            dr.dataset.paint_shard(folder, first, 320)
+            dataset.paint_shard(folder, first, 320)
     return folder
 
 
-def test_batches_keep_together_what_belongs_together(dr, retinas):
+def test_batches_keep_together_what_belongs_together(retinas):
     """Images, masks and cells are turned alike, and most crops show what makes the grade."""
-    source = dr.batches.Batches(retinas, np.random.default_rng(0))
+    source = Batches(retinas, np.random.default_rng(0))
     whole = source.draw(10)
     assert whole.grades.tolist() == [0, 1, 2, 3, 4] * 2
     assert whole.images.shape == (10, 3, 320, 320)
@@ -63,9 +47,9 @@ def test_batches_keep_together_what_belongs_together(dr, retinas):
     assert ill.float().mean() > 0.7
 
 
-def test_a_kind_is_as_likely_as_another(dr, retinas):
+def test_a_kind_is_as_likely_as_another(retinas):
     """However few its lesions are, about one of them a crop is chosen as often."""
-    source = dr.batches.Batches(retinas, np.random.default_rng(0), lone=0)
+    source = Batches(retinas, np.random.default_rng(0), lone=0)
     (shard,) = source.usual
     shown = shard.lesions[4].any((1, 2))
     held = np.zeros(len(shown))
@@ -75,37 +59,37 @@ def test_a_kind_is_as_likely_as_another(dr, retinas):
     assert (held[shown] > 400 * 0.7 / shown.sum() / 2).all()
 
 
-def test_along_is_the_gradients_gradient(dr):
+def test_along_is_the_gradients_gradient():
     """The derivative of a directional derivative is that of double backpropagation."""
     torch.manual_seed(0)
-    network = dr.network.Network().double().eval()
+    network = Network().double().eval()
     x = torch.randn(2, 3, 256, 256, dtype=torch.float64, requires_grad=True)
     way = torch.randn_like(x)
-    scores, _, states = dr.reasons.run(network, x)
+    scores, _, states = run(network, x)
     asked = [network.rf3.conv.weight, network.rf61.bn.weight, network.lc.weight]
-    ours = torch.autograd.grad(dr.reasons.along(network, way, states)[:, 3].sum(), asked)
+    ours = torch.autograd.grad(along(network, way, states)[:, 3].sum(), asked)
     (slope,) = torch.autograd.grad(scores[:, 3].sum(), x, create_graph=True)
     theirs = torch.autograd.grad((slope * way).sum(), asked)
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_trains_and_goes_on(dr, retinas, tmp_path, monkeypatch):
+def test_trains_and_goes_on(retinas, tmp_path, monkeypatch):
     """A run leaves weights, a log and its state; run again, it finds nothing to do."""
-    monkeypatch.setattr(dr.train, "EPOCH", 1)
-    monkeypatch.setattr(dr.train, "SETTLE", 10)
-    monkeypatch.setattr(dr.processor, "fastest", lambda: torch.float32)
+    monkeypatch.setattr(train, "EPOCH", 1)
+    monkeypatch.setattr(train, "SETTLE", 10)
+    monkeypatch.setattr(processor, "fastest", lambda: torch.float32)
     out = tmp_path / "dr.npz"
     asked = ["train.py", str(retinas), str(out), "--crops", "32", "--retinas", "30"]
     monkeypatch.setattr(sys, "argv", [*asked, "--passes", "2", "--threads", "1"])
-    dr.train.main()
+    train.main()
     lines = out.with_suffix(".csv").read_text().splitlines()
     assert len(lines) == 1 + 2 + 1 + 2  # the header, two batches, the retinas, two passes
     kept = np.load(out.with_suffix(".features.npy"))
     assert kept.shape == (30, 64, 20, 20)
     assert kept.any((1, 2, 3)).all()
-    before = {name: value.clone() for name, value in dr.network.load(out).state_dict().items()}
-    dr.train.main()
+    before = {name: value.clone() for name, value in load(out).state_dict().items()}
+    train.main()
     assert out.with_suffix(".csv").read_text().splitlines() == lines
-    after = dr.network.load(out).state_dict()
+    after = load(out).state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
