@@ -106,6 +106,11 @@ class Answered:
         return self._prepared.difference
 
     @property
+    def runtime_difference(self) -> float | None:
+        """How far ONNX Runtime is from the file on this processor, where its sums overflow."""
+        return self._prepared.runtime_difference
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """The tensors that end a block: convolution or product, normalisation, activation."""
         return self._prepared.blocks

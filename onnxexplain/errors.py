@@ -8,7 +8,8 @@ OnnxExplainError
   DeviceError          (RuntimeError)         the device, or what it needs, is not there
 
 Each message is one line that says where, what, and what to do. ``RuntimeDiffers`` is no error but a
-warning: the explanation stands, and what it is of is not what this machine's runtime answers.
+warning: the explanation stands for what the file says, and this machine's runtime computes
+something else.
 """
 
 import difflib

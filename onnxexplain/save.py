@@ -69,6 +69,7 @@ def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
         "residual": None if e.residual is None else e.residual.tolist(),
         "constants": {name: value.tolist() for name, value in e.constants.items()},
         "lowered_difference": e.difference,
+        "runtime_difference": e.runtime_difference,
         "preprocess": preprocess,
         "seconds": round(e.seconds, 4),
     }

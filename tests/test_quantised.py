@@ -1,11 +1,16 @@
 """Quantised models: what the file computes, and the derivative with every rounding stepped over."""
 
+import json
+
 import array_api_strict
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
 import onnxexplain as ox
+from onnxexplain.cli import run
 from onnxexplain.runtime import run_once
 from tests.builders import net, weights
 from tests.grids import I8, U8, both_engines, holds, numbers, x_of
@@ -305,6 +310,9 @@ def test_under_array_api_strict(grid, dtype):
 # ----- A runtime that overflows -----
 
 
+HALVES = {"w": np.random.default_rng(0).standard_normal((6, 4)).astype(np.float16)}
+
+
 @pytest.fixture
 def rounded():
     return net(
@@ -319,19 +327,21 @@ def rounded():
 def overflowing(always):
     """Run a model as on a processor whose sums of products of bytes overflow."""
 
-    def run(*args, wide=False):
-        lost = 0.0 if wide and not always else 1.0
-        return [found - np.float32(lost) for found in run_once(*args, wide=wide)]
+    def answer(*args, wide=False, **said):
+        lost = 0 if wide and not always else 1
+        return [found - found.dtype.type(lost) for found in run_once(*args, wide=wide, **said)]
 
-    return run
+    return answer
 
 
-def test_a_runtime_that_overflows_is_told_of(rounded, monkeypatch):
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_runtime_that_overflows_is_told_of(rounded, engine, monkeypatch):
     monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=False))
     x = x_of(1, 6)
     with pytest.warns(ox.RuntimeDiffers, match="session.x64quantprecision=1"):
-        e = ox.explain(rounded, x, target=1)
+        e = ox.explain(rounded, x, target=1, engine=engine)
     assert e.difference < 1e-6
+    assert e.runtime_difference > 0.05
     assert e.score == pytest.approx(run_once(rounded, {"x": x}, ["y"])[0][:, 1])
 
 
@@ -339,3 +349,32 @@ def test_what_differs_for_another_reason_is_refused(rounded, monkeypatch):
     monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=True))
     with pytest.raises(ox.ModelError, match="answers differently"):
         ox.explain(rounded, x_of(1, 6), target=1)
+
+
+def test_what_holds_no_bytes_is_refused(monkeypatch):
+    """Nothing of it can overflow: it is the lowering that would be wrong."""
+    plain = net("(float16[N,6] x) => (float16[N,4] y) { y = MatMul(x, w) }", **HALVES)
+    monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=False))
+    with pytest.raises(ox.ModelError, match="answers differently"):
+        ox.explain(plain, x_of(1, 6).astype(np.float16), target=1)
+
+
+def test_the_callers_own_options_are_left_alone(rounded, monkeypatch):
+    monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=False))
+    with pytest.raises(ox.ModelError, match="answers differently"):
+        ox.explain(rounded, x_of(1, 6), target=1, session_options=onnxruntime.SessionOptions())
+
+
+def test_the_command_line_says_it_in_a_line(rounded, tmp_path, monkeypatch, capsys):
+    onnx.save(rounded, tmp_path / "bytes.onnx")
+    np.save(tmp_path / "x.npy", x_of(1, 6))
+    monkeypatch.setattr("onnxexplain.prepared.run_once", overflowing(always=False))
+    asked = ["explain", str(tmp_path / "bytes.onnx"), str(tmp_path / "x.npy"), "-o", str(tmp_path)]
+    assert run([*asked, "--json"]) == 0
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert line.startswith("onnxexplain: ")
+    assert "explained is what the file says" in line
+    assert json.loads((tmp_path / "x.json").read_text())["runtime_difference"] > 0.05
+    assert run([*asked, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""

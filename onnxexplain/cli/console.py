@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
-from onnxexplain.errors import InputError, MethodError, OnnxExplainError
+from onnxexplain.errors import InputError, MethodError, OnnxExplainError, RuntimeDiffers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,12 +51,18 @@ def existing(path: Path) -> Path:
 
 
 def told(command: Callable[P, R]) -> Callable[P, R]:
-    """Let a command end in one line and an exit code, whatever it raises, unless ``--debug``."""
+    """Let a command end in one line and an exit code, whatever it raises, unless ``--debug``.
+
+    What the package itself warns of is a line, too, unless ``--quiet``.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", RuntimeDiffers)  # of every input, not of the first
+                warnings.showwarning = _one_line_for_ours(bool(kwargs.get("quiet")))
+                return command(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
@@ -64,6 +71,18 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             raise Failure(complain(error)) from None
 
     return run
+
+
+def _one_line_for_ours(quiet: bool) -> Callable[..., None]:
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **said: Any) -> None:
+        if not issubclass(category, RuntimeDiffers):
+            shown(message, category, *where, **said)
+        elif not quiet:
+            warn(str(message))
+
+    return show
 
 
 def complain(error: Exception) -> int:
@@ -149,10 +168,8 @@ def progress(steps: int, quiet: bool) -> Iterator[Tell]:
 
 
 def hush() -> None:
-    """Keep libraries that talk by themselves from mixing into the answer; warnings are a line."""
+    """Keep libraries that talk by themselves from mixing into the answer."""
     import logging
-    import warnings
 
-    warnings.showwarning = lambda message, *args, **said: warn(str(message))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.ERROR)

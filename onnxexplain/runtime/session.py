@@ -106,7 +106,8 @@ class Session:
     ) -> None:
         """Load ``proto``; ``plain`` switches off every graph optimisation that is not needed.
 
-        ``wide`` needs one: no sum of products of bytes overflows then.
+        ``wide`` needs one: no sum of products of bytes overflows then. Neither touches the device's
+        own options, where it has some.
 
         ``outputs`` stand in place of the model's own. The runtime reads large weights where they
         lie: in ``weights``, the constants of the model by name, so that sessions share them.
