@@ -1,6 +1,6 @@
 """Batches of painted retinas: every grade equally often, turned, mirrored, grained and shaken."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +43,9 @@ class Batches:
         self.usual = shards(self.folder, range(LONE))
         self.sole = shards(self.folder, range(LONE, VALIDATION))
         if not self.usual:
-            raise FileNotFoundError(f"{self.folder} has no retinas; run dataset.py {self.folder}")
+            raise FileNotFoundError(
+                f"{self.folder} has no retinas; run python -m models.dr.dataset {self.folder}"
+            )
 
     def draw(self, count: int, crop: int | None = None) -> Batch:
         """Return so many whole retinas, or crops of this side, of every grade in its turn.
@@ -61,12 +63,12 @@ class Batches:
             torch.from_numpy(cells).permute(0, 3, 1, 2).float(),
         )
 
-    def ahead(self, *args: int) -> Iterator[Batch]:
-        """Draw batch after batch, each while the one before it is learned from."""
+    def ahead(self, count: int, crop: int | None = None) -> Generator[Batch]:
+        """Draw batch after batch, each while the one before it is learned from; close it."""
         with ThreadPoolExecutor(1) as worker:
-            coming = worker.submit(self.draw, *args)
+            coming = worker.submit(self.draw, count, crop)
             while True:
-                batch, coming = coming.result(), worker.submit(self.draw, *args)
+                batch, coming = coming.result(), worker.submit(self.draw, count, crop)
                 yield batch
 
     def _draw(self, grade: int, crop: int | None) -> list[np.ndarray]:
@@ -85,7 +87,8 @@ class Batches:
     def _place(self, shard: Shard, i: int, side: int) -> np.ndarray:
         """Choose the first cell of a crop, mostly about a lesion that makes the grade.
 
-        Every kind that does so is as likely as the others, however many there are of each.
+        Every kind that does so is as likely as the others, however many there are of each; so is
+        one that only shares a cell with such a lesion.
         """
         # A mask is packed by eight along its rows: two bytes are one cell wide.
         height, width = shard.lesions.shape[2:]

@@ -11,6 +11,7 @@ which make the grade already, and nothing teaches the network to look at them.
 
 import argparse
 import functools
+import itertools
 import multiprocessing
 from collections.abc import Container
 from pathlib import Path
@@ -101,13 +102,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    firsts = []
+    recipes = []
     for recipe, count in ((0, options.count), (LONE, options.lone)):
         painted = [recipe + first for first in range(0, count, SHARD)]
-        # Some training shards, then the held-out ones, then the rest: training can begin early.
+        # One training shard, then the held-out ones, then the rest: training can begin early.
         held = VALIDATION + recipe
         painted[1:1] = range(held, held + options.held_out, SHARD) if count else ()
-        firsts += painted
+        recipes.append(painted)
+    # And it meets both recipes from the start.
+    firsts = [f for turn in itertools.zip_longest(*recipes) for f in turn if f is not None]
     missing = [first for first in firsts if not (options.folder / f"images_{first}.npy").exists()]
     with multiprocessing.Pool(options.processes) as painters:
         painters.map(functools.partial(paint_shard, options.folder), missing, chunksize=1)

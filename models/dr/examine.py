@@ -14,22 +14,16 @@ import numpy as np
 import torch
 
 from models.dr.dataset import TESTING, shards
-from models.dr.kappa import kappa
+from models.dr.kappa import confuse, kappa
 from models.dr.network import GRADES, Network, load, normalise
 
 
 @torch.no_grad()
 def examine(network: Network, folder: Path, seeds: Container[int]) -> np.ndarray:
-    """Grade images never trained on: true grades down, given ones across."""
-    network.eval()
-    confusion = np.zeros((GRADES, GRADES), int)
+    """Grade images never trained on; return how often each grade was given for each."""
     images = (image for shard in shards(folder, seeds) for image in shard.images)
-    for i, image in enumerate(images):
-        x = normalise(np.array(image)[None])
-        given = network(x.contiguous(memory_format=torch.channels_last)).argmax()
-        confusion[i % GRADES, int(given)] += 1
-    network.train()
-    return confusion
+    given = np.array([int(network(normalise(np.array(image)[None])).argmax()) for image in images])
+    return confuse(np.arange(len(given)) % GRADES, given)
 
 
 def main() -> None:

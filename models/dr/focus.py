@@ -13,7 +13,6 @@ Every process does as much, so two take half the steps that one would need.
 
 import argparse
 import json
-import math
 import time
 from collections import deque
 from pathlib import Path
@@ -23,20 +22,18 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor, distributed, multiprocessing, nn
-from torch.nn import functional
 
 from models.dr.batches import Batch, Batches
 from models.dr.dataset import LONE, SHARD, VALIDATION, shards
-from models.dr.kappa import kappa
+from models.dr.kappa import confuse, kappa
 from models.dr.network import GRADES, Network, load, normalise, save
 from models.dr.processor import keep_memory, lay_fast, run_fast
 from models.dr.reasons import along, astray, run
-from models.dr.train import Training, look, naming_loss, rate
+from models.dr.train import CROP, Training, fall, grading_loss, look, naming_loss, score
 
 RATE = 3e-4
 STRENGTH = 1.5  # of the penalty for going astray
 WIDER = 5
-CROP = 256
 CROPS, WHOLE = 6, 3  # in one step of one process
 GRADED, REUSE = 5, 4  # more retinas only graded; for so many steps by what rf125 made of them
 LOOK = 50  # steps between two looks at the validation retinas
@@ -63,7 +60,7 @@ def learn(training: Training, batch: Batch, whole: bool) -> tuple[Tensor, float]
     loss = STRENGTH * change.gather(1, grades[:, None]).sum()
     loss = loss + naming_loss(named, batch.cells)
     if whole:
-        loss = loss + 2 * functional.cross_entropy(scores, grades, label_smoothing=0.02)
+        loss = loss + 2 * grading_loss(scores, grades)
     return loss, float(off.detach())
 
 
@@ -79,19 +76,20 @@ def worth(network: Network, folder: Path, first: int, count: int) -> tuple[float
     The density is that of positive input * gradient, a geometric mean over retinas.
     """
     (shard,) = shards(folder, range(first, first + SHARD))
-    confusion = np.zeros((GRADES, GRADES), int)
+    given = []
     found: list[list[float]] = [[] for _ in range(GRADES)]
     for i in range(count):
         x = normalise(np.array(shard.images[i])[None]).requires_grad_()
         with run_fast():
             scores = network(x).float()
-        confusion[i % GRADES, int(scores.argmax())] += 1
+        given.append(int(scores.argmax()))
         mask = widened(torch.from_numpy(shard.mask(i))[None, None])[0, 0].numpy()
         if mask.any():
             (slope,) = torch.autograd.grad(scores.max(), x)
             rise = (x * slope).sum(1).detach()[0].clamp(min=0).numpy()
             inside = rise[mask].sum() / (rise.sum() + 1e-9)
             found[i % GRADES].append(np.log(inside / mask.mean() + 1e-2))
+    confusion = confuse(np.arange(count) % GRADES, np.array(given))
     return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
 
 
@@ -124,8 +122,7 @@ def step(
     batch = source.draw(GRADED)
     seen.append((look(training.network, batch.images), batch.grades))
     features, grades = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    scores = rate(training.network, features)
-    functional.cross_entropy(scores, grades, label_smoothing=0.02).backward()
+    grading_loss(score(training.network, features), grades).backward()
     return gone[0], gone[1]
 
 
@@ -148,8 +145,7 @@ def focus(training: Training, folder: Path, out: Path, steps: int) -> None:
     seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=REUSE)
     began, log, best = time.perf_counter(), [], 0.0
     for done in range(1, steps + 1):
-        fall = 0.02 + 0.98 * math.cos(math.pi / 2 * (done - 1) / steps) ** 2
-        optimiser.param_groups[0]["lr"] = RATE * fall
+        optimiser.param_groups[0]["lr"] = RATE * fall((done - 1) / steps, least=0.02)
         optimiser.zero_grad()
         log.append(step(training, source, seen))
         agree(parameters)

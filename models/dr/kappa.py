@@ -14,6 +14,13 @@ def disagreement() -> Tensor:
     return (grades[:, None] - grades) ** 2 / (GRADES - 1) ** 2
 
 
+def confuse(true: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Count how often each grade was given for each: true grades down, given ones across."""
+    confusion = np.zeros((GRADES, GRADES), int)
+    np.add.at(confusion, (true, given), 1)
+    return confusion
+
+
 def kappa(confusion: np.ndarray) -> float:
     """Measure agreement beyond chance, quadratic weighted; rows are the true grades."""
     by_chance = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()

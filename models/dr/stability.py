@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from models.dr.dataset import TESTING, shards
-from models.dr.kappa import kappa
+from models.dr.kappa import confuse, kappa
 from models.dr.network import GRADES, Network, load, normalise
 
 Change = Callable[[np.ndarray, float], np.ndarray]
@@ -56,11 +56,9 @@ CHANGES: dict[str, tuple[Change, tuple[float, ...]]] = {
 @torch.no_grad()
 def agreement(network: Network, images: list[np.ndarray], change: Change, by: float) -> float:
     """Return kappa on changed images; image i has grade i % 5."""
-    confusion = np.zeros((GRADES, GRADES), int)
-    for i, image in enumerate(images):
-        x = normalise(change(image, by)[None]).contiguous(memory_format=torch.channels_last)
-        confusion[i % GRADES, int(network(x).argmax())] += 1
-    return round(kappa(confusion), 3)
+    changed = (normalise(change(image, by)[None]) for image in images)
+    given = np.array([int(network(x).argmax()) for x in changed])
+    return round(kappa(confuse(np.arange(len(given)) % GRADES, given)), 3)
 
 
 def main() -> None:

@@ -7,11 +7,12 @@
    kept on disk; on top of that the layers above learn to grade, by cross-entropy and, in the second
    half, also the loss that is log(1 - kappa).
 
-Grades are drawn equally often, by Adam, as the network's authors did. Both parts go by what they
-have seen, not by the clock, so a slow machine arrives where a fast one does. `focus.py` then trains
-all layers together.
+Grades are drawn equally often, and Adam learns, as with the network's authors. Both parts go by
+what they have seen, not by the clock: once all retinas are painted, a slow machine arrives where a
+fast one does. `focus.py` then trains all layers together.
 
-`python -m models.dr.train folder out.npz` goes on from out.pt where there is one.
+`python -m models.dr.train folder out.npz` goes on from out.pt where there is one, as long as it is
+asked for the same.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.dr.batches import Batch, Batches
-from models.dr.dataset import CELL, CHOOSING, SHARD, shards
+from models.dr.dataset import CELL, CHOOSING, shards
 from models.dr.examine import summary
-from models.dr.kappa import kappa_loss
+from models.dr.kappa import confuse, kappa_loss
 from models.dr.lesions import KINDS
 from models.dr.network import GRADES, Network, normalise, save
 from models.dr.processor import keep_memory, lay_fast, run_fast
@@ -42,7 +44,8 @@ RATE = 1e-3
 CROP, CROPS = 256, 16  # the side of a crop, and how many in a batch
 WHOLE = 5  # whole retinas looked at together
 GRADED = 30  # retinas in a batch of grading
-EPOCH = 50  # batches of crops between two lines of the log
+EPOCH = 50  # batches of crops between two lines of the log,
+LOGGED = 200  # and whole retinas
 SETTLE = 100  # whole retinas from which the normalisation takes its statistics
 
 
@@ -71,8 +74,8 @@ class Training:
         yield from self.network.parameters()
         yield from self.namer.parameters()
 
-    def name(self, batch: Batch) -> Tensor:
-        """Return how badly the lesions in the cells are named."""
+    def misnaming(self, batch: Batch) -> Tensor:
+        """Return the loss of naming the lesions in the cells of a batch."""
         with run_fast():
             named = self.namer(self.network.lesions(lay_fast(batch.images))).float()
         return naming_loss(named, batch.cells)
@@ -119,27 +122,32 @@ def naming_loss(named: Tensor, cells: Tensor) -> Tensor:
     return 10 * functional.binary_cross_entropy_with_logits(named, cells, pos_weight=weight)
 
 
-def fall(past: float) -> float:
-    """Return the rate after this share of the way: half a cosine down to a hundredth."""
-    return RATE * (0.01 + 0.99 * math.cos(math.pi / 2 * min(past, 1)) ** 2)
+def grading_loss(scores: Tensor, grades: Tensor) -> Tensor:
+    """Take the cross-entropy, with grades that are all but certain."""
+    return functional.cross_entropy(scores, grades, label_smoothing=0.02)
+
+
+def fall(past: float, least: float = 0.01) -> float:
+    """Return what part of the rate is left after this part of the way: half a cosine."""
+    return least + (1 - least) * math.cos(math.pi / 2 * min(past, 1)) ** 2
 
 
 def learn_to_name(training: Training, source: Batches, crops: int) -> None:
     """Let the layers up to rf125 name lesions in so many crops."""
-    batches = source.ahead(CROPS, CROP)
-    while training.named < crops:
-        began, losses = time.perf_counter(), []
-        source.refresh()
-        for batch in itertools.islice(batches, EPOCH):
-            training.naming.param_groups[0]["lr"] = fall(training.named / crops)
-            loss = training.name(batch)
-            training.naming.zero_grad()
-            loss.backward()
-            training.naming.step()
-            training.named += CROPS
-            losses.append(float(loss.detach()))
-        training.minutes += (time.perf_counter() - began) / 60
-        training.report(loss=round(float(np.mean(losses)), 4))
+    with closing(source.ahead(CROPS, CROP)) as batches:
+        while training.named < crops:
+            began, losses = time.perf_counter(), []
+            source.refresh()
+            for batch in itertools.islice(batches, EPOCH):
+                training.naming.param_groups[0]["lr"] = RATE * fall(training.named / crops)
+                loss = training.misnaming(batch)
+                training.naming.zero_grad()
+                loss.backward()
+                training.naming.step()
+                training.named += CROPS
+                losses.append(float(loss.detach()))
+            training.minutes += (time.perf_counter() - began) / 60
+            training.report(loss=round(float(np.mean(losses)), 4))
 
 
 @torch.no_grad()
@@ -168,6 +176,7 @@ def collect(training: Training, source: Batches, retinas: int) -> np.ndarray:
 
     Retina i has grade i % 5.
     """
+    source.refresh()
     path = training.out.with_suffix(".features.npy")
     side = source.usual[0].images.shape[1] // CELL
     if training.drawn == 0:
@@ -175,16 +184,18 @@ def collect(training: Training, source: Batches, retinas: int) -> np.ndarray:
         shape = (retinas, 64, side, side)
         np.lib.format.open_memmap(path, "w+", np.float16, shape)
     kept = np.lib.format.open_memmap(path, "r+")
+    if len(kept) != retinas:
+        raise SystemExit(f"{path} is of {len(kept)} retinas; ask for as many, or begin another")
     training.network.eval()
-    batches = source.ahead(WHOLE)
-    while training.drawn < retinas:
-        began = time.perf_counter()
-        for batch in itertools.islice(batches, min(SHARD, retinas - training.drawn) // WHOLE):
-            kept[training.drawn : training.drawn + WHOLE] = look(training.network, batch.images)
-            training.drawn += WHOLE
-        training.minutes += (time.perf_counter() - began) / 60
-        kept.flush()
-        training.report()
+    with closing(source.ahead(WHOLE)) as batches:
+        while training.drawn < retinas:
+            began = time.perf_counter()
+            for batch in itertools.islice(batches, min(LOGGED, retinas - training.drawn) // WHOLE):
+                kept[training.drawn : training.drawn + WHOLE] = look(training.network, batch.images)
+                training.drawn += WHOLE
+            training.minutes += (time.perf_counter() - began) / 60
+            kept.flush()
+            training.report()
     return kept
 
 
@@ -205,10 +216,10 @@ def learn_to_grade(training: Training, kept: np.ndarray, chosen: Tensor, passes:
         network.train()
         for indices in batches_of(len(kept), rng):
             past = (training.passes + len(losses) * GRADED / len(kept)) / passes
-            training.grading.param_groups[0]["lr"] = fall(past)
+            training.grading.param_groups[0]["lr"] = RATE * fall(past)
             grades = torch.from_numpy(indices % GRADES)
-            scores = rate(network, torch.from_numpy(kept[indices]).float())
-            loss = functional.cross_entropy(scores, grades, label_smoothing=0.02)
+            scores = score(network, torch.from_numpy(kept[indices]).float())
+            loss = grading_loss(scores, grades)
             if past > 0.5:
                 loss = loss + kappa_loss(scores, grades)
             training.grading.zero_grad()
@@ -218,13 +229,12 @@ def learn_to_grade(training: Training, kept: np.ndarray, chosen: Tensor, passes:
         training.passes += 1
         training.minutes += (time.perf_counter() - began) / 60
         found = agreement(network, chosen)
-        training.report(
-            loss=round(float(np.mean(losses)), 4), kappa=found["kappa"], accuracy=found["accuracy"]
-        )
         if found["kappa"] > training.best:
             training.best = found["kappa"]
             save(network, training.out)
             training.out.with_suffix(".json").write_text(json.dumps({"chosen by": found}, indent=1))
+        loss = round(float(np.mean(losses)), 4)
+        training.report(loss=loss, kappa=found["kappa"], accuracy=found["accuracy"])
 
 
 def batches_of(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -234,7 +244,7 @@ def batches_of(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield np.sort(order[first : first + GRADED // GRADES].ravel())
 
 
-def rate(network: Network, features: Tensor) -> Tensor:
+def score(network: Network, features: Tensor) -> Tensor:
     """Score the grades of what rf125 makes of retinas."""
     with run_fast():
         return network.grade(network.rest(lay_fast(features))).float()
@@ -244,27 +254,33 @@ def rate(network: Network, features: Tensor) -> Tensor:
 def agreement(network: Network, features: Tensor) -> dict[str, Any]:
     """Compare grades given with true ones."""
     network.eval()
-    given = rate(network, features).argmax(1).numpy()
-    confusion = np.zeros((GRADES, GRADES), int)
-    np.add.at(confusion, (np.arange(len(given)) % GRADES, given), 1)
-    return summary(confusion)
+    given = score(network, features).argmax(1).numpy()
+    return summary(confuse(np.arange(len(given)) % GRADES, given))
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
-    parser.add_argument("out", type=Path, help="the weights; the log and the state lie beside")
+    parser.add_argument(
+        "out",
+        type=Path,
+        help="the weights; log, state and 0.6 GB of features lie beside",
+    )
     parser.add_argument("--crops", type=int, default=20000, help="to name lesions in")
     parser.add_argument("--retinas", type=int, default=3000, help="whole ones, to grade")
     parser.add_argument("--passes", type=int, default=20, help="over the whole ones")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    if options.retinas % GRADES:
+        parser.error("--retinas must be a multiple of 5: every grade as often as the others")
     keep_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     training = Training(options.out)
     training.resume()
+    if training.drawn and training.named < options.crops:
+        parser.error(f"{options.out} has learned to name lesions for good; for more, begin another")
     source = Batches(options.folder, np.random.default_rng([training.named, training.drawn]))
     learn_to_name(training, source, options.crops)
     kept = collect(training, source, options.retinas)

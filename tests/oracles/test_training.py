@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the training scripts are torch's")
 
-from models.dr import dataset, processor, train  # noqa: E402
+from models.dr import dataset, focus, processor, train  # noqa: E402
 from models.dr.batches import Batches  # noqa: E402
 from models.dr.network import Network, load  # noqa: E402
 from models.dr.reasons import along, run  # noqa: E402
 
-pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def retinas(tmp_path_factory):
 
 
 def test_batches_keep_together_what_belongs_together(retinas):
-    """Images, masks and cells are turned alike, and most crops show what makes the grade."""
+    """Masks and cells are cut and turned alike, and most crops show what makes the grade."""
     source = Batches(retinas, np.random.default_rng(0))
     whole = source.draw(10)
     assert whole.grades.tolist() == [0, 1, 2, 3, 4] * 2
@@ -41,6 +41,8 @@ def test_batches_keep_together_what_belongs_together(retinas):
     assert (named >= at_cells).all()
     assert not named[whole.grades == 0].any()
     crops = source.draw(64, 128)
+    at_cells = torch.nn.functional.max_pool2d(crops.masks.float(), 16)[:, 0]
+    assert (crops.cells.amax(1) >= at_cells).all()
     assert crops.images.shape == (64, 3, 128, 128)
     assert crops.cells.shape[2:] == (8, 8)
     ill = crops.masks.flatten(1).any(1)[crops.grades > 0]
@@ -75,21 +77,56 @@ def test_along_is_the_gradients_gradient():
 
 
 def test_trains_and_goes_on(retinas, tmp_path, monkeypatch):
-    """A run leaves weights, a log and its state; run again, it finds nothing to do."""
+    """What is stopped goes on where it was, to all that it was asked for; then nothing is left."""
     monkeypatch.setattr(train, "EPOCH", 1)
     monkeypatch.setattr(train, "SETTLE", 10)
-    monkeypatch.setattr(processor, "fastest", lambda: torch.float32)
+    monkeypatch.setattr(train, "keep_memory", lambda: None)
     out = tmp_path / "dr.npz"
-    asked = ["train.py", str(retinas), str(out), "--crops", "32", "--retinas", "30"]
-    monkeypatch.setattr(sys, "argv", [*asked, "--passes", "2", "--threads", "1"])
-    train.main()
-    lines = out.with_suffix(".csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 + 1 + 2  # the header, two batches, the retinas, two passes
+
+    def lines(passes):
+        asked = ["train.py", retinas, out, "--crops", 32, "--retinas", 60, "--threads", 1]
+        monkeypatch.setattr(sys, "argv", [str(a) for a in (*asked, "--passes", passes)])
+        processor.fastest.cache_clear()  # as in a process of its own
+        train.main()
+        return out.with_suffix(".csv").read_text().splitlines()
+
+    assert len(lines(2)) == 1 + 2 + 1 + 2  # the header, two batches, the retinas, two passes
     kept = np.load(out.with_suffix(".features.npy"))
-    assert kept.shape == (30, 64, 20, 20)
+    assert kept.shape == (60, 64, 20, 20)
     assert kept.any((1, 2, 3)).all()
+    more = lines(3)
+    assert len(more) == 7
+    told = dict(zip(*(line.split(",") for line in (more[0], more[-1])), strict=True))
+    assert (told["crops"], told["retinas"], told["passes"]) == ("32", "60", "3")
     before = {name: value.clone() for name, value in load(out).state_dict().items()}
-    train.main()
-    assert out.with_suffix(".csv").read_text().splitlines() == lines
-    after = load(out).state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert lines(3) == more
+    assert all(torch.equal(value, before[name]) for name, value in load(out).state_dict().items())
+
+
+def test_what_cannot_be_begun_is_refused(retinas, tmp_path, monkeypatch, capsys):
+    for refused, said in ((["--retinas", "7"], "multiple of 5"), ([], "has no retinas")):
+        folder = retinas if refused else tmp_path
+        monkeypatch.setattr(train, "keep_memory", lambda: None)
+        monkeypatch.setattr(sys, "argv", ["train.py", str(folder), str(tmp_path / "a"), *refused])
+        with pytest.raises((SystemExit, FileNotFoundError)) as raised:
+            train.main()
+        assert said in capsys.readouterr().err + str(raised.value)
+
+
+def test_a_step_lets_less_go_astray(retinas, tmp_path, monkeypatch):
+    """On one and the same batch, explanations move into the lesions step by step."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(processor, "fastest", lambda: torch.float32)
+    training = train.Training(tmp_path / "dr.npz")
+    training.network.eval()
+    batch = Batches(retinas, np.random.default_rng(0)).draw(5)
+    parameters = list(training.parameters())
+    optimiser = torch.optim.Adam(parameters, 1e-3)
+    gone = []
+    for _ in range(4):
+        loss, off = focus.learn(training, batch, whole=True)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss, inputs=parameters)
+        optimiser.step()
+        gone.append(off)
+    assert gone[-1] < gone[0] - 0.1
