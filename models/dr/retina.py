@@ -123,7 +123,7 @@ def photograph(canvas: Canvas, disc: np.ndarray, rng: np.random.Generator) -> np
     for name in ("drusen", "scar", "disc", "cup"):
         blend(scene, layers[name], colour, name)
     absorb(scene, layers["pigment"], PIGMENT)
-    absorb(scene, layers["blood"], vivid * BLOOD)
+    absorb(scene, vivid * layers["blood"], BLOOD)
     scene *= 1 + (layers["glint"] * layers["blood"])[..., None]
     for name in ("sheen", "cotton", "exudate"):
         blend(scene, layers[name], colour, name)
