@@ -98,13 +98,13 @@ def x_of(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def numbers(*shape, seed=0, kind=np.int8):
-    """Numbers of a type, signed bytes in seven bits.
+def numbers(*shape, seed=0, kind=np.int8, whole=False):
+    """Numbers of a type, signed bytes in seven bits, unless it is the ``whole`` type.
 
     With more, sums of two products overflow in ONNX Runtime on processors without VNNI, and what it
     answers is not what the file says.
     """
-    info, less = np.iinfo(kind), 2 if kind is np.int8 else 1
+    info, less = np.iinfo(kind), 2 if kind is np.int8 and not whole else 1
     drawn = np.random.default_rng(seed).integers(info.min // less, info.max // less + 1, shape)
     return drawn.astype(kind)
 

@@ -11,9 +11,9 @@ from onnx import numpy_helper
 
 import onnxexplain as ox
 from onnxexplain.cli import run
-from onnxexplain.runtime import run_once
+from onnxexplain.runtime import evaluate, run_once
 from tests.builders import net, weights
-from tests.grids import I8, U8, both_engines, holds, numbers, x_of
+from tests.grids import I8, U8, both_engines, evaluate_as_it_runs, holds, numbers, x_of
 from tests.test_array_api_strict import answers
 
 # ----- To a grid and back -----
@@ -254,6 +254,23 @@ def between(name):
 @pytest.mark.parametrize("name", BETWEEN)
 def test_between_grids(name):
     holds(*between(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["conv", "conv-strided", "conv-integer", "matmul", "matmul-by-column"]
+)
+def test_whole_bytes(name):
+    """Weights of all eight bits, against ONNX's reference, whose sums never overflow."""
+    proto, feeds = between(name)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1:
+            value = numbers(*tensor.dims, whole=True)
+            assert np.abs(value.astype(int)).max() > 100
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    theirs = evaluate(proto, feeds, ["y"])["y"]
+    off = np.abs(evaluate_as_it_runs(proto, feeds) - theirs)
+    assert np.mean(off > 1e-6 * np.abs(theirs).max()) < 0.05  # half-way, to either side
+    assert off.max() < 0.0301  # a step
 
 
 @both_engines

@@ -82,6 +82,20 @@ def test_the_gradient_is_the_replicas(retinas, grader, kind, per_channel, tmp_pa
         assert cosine(one, other) > 0.99
 
 
+@FORMS
+@pytest.mark.slow
+def test_as_the_quantiser_leaves_it(retinas, grader, kind, per_channel, tmp_path):
+    """The pairs need no deciding; of the integers, most units do not."""
+    said = {"quant_format": kind, "per_channel": per_channel}
+    proto = quantised(grader, retinas[1:], tmp_path, **said)
+    ask = {"target": 4, "engine": "eager", "dtype": "float64"}
+    ours = ox.explain(proto, retinas[0], "gradient", **ask).attributions["input"]
+    _, theirs = Replica(proto, torch.float64).gradient(retinas[0], 4)
+    if kind is QDQ:
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-9)
+    assert cosine(ours, theirs) > 0.9999
+
+
 def decided(proto):
     """Let no sum of integers be zero, by even weights and odd biases.
 
