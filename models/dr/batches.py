@@ -17,14 +17,14 @@ NEAR = 0.7  # so often a crop is chosen about a lesion, where there is one
 
 
 class Batch(NamedTuple):
-    """Images [N, 3, H, W], their grades [N], the pixels that make them, the lesions in their cells.
+    """Images [N, 3, H, W], their grades [N], the kinds that make them, the lesions in their cells.
 
-    Those are bool [N, 1, H, W] and float [N, kinds, H / 16, W / 16].
+    Those are uint8 [N, H, W], a bit for every kind (`Shard`), and float [N, kinds, H / 16, W / 16].
     """
 
     images: Tensor
     grades: Tensor
-    masks: Tensor
+    kinds: Tensor
     cells: Tensor
 
 
@@ -55,11 +55,11 @@ class Batches:
         first = self.rng.integers(GRADES) if count % GRADES else 0
         grades = (np.arange(count) + first) % GRADES
         drawn = [self._draw(grade, crop) for grade in grades]
-        images, masks, cells = (np.stack(parts) for parts in zip(*drawn, strict=True))
+        images, kinds, cells = (np.stack(parts) for parts in zip(*drawn, strict=True))
         return Batch(
             self._shake(normalise(images)),
             torch.from_numpy(grades),
-            torch.from_numpy(masks)[:, None],
+            torch.from_numpy(kinds),
             torch.from_numpy(cells).permute(0, 3, 1, 2).float(),
         )
 
@@ -72,17 +72,17 @@ class Batches:
                 yield batch
 
     def _draw(self, grade: int, crop: int | None) -> list[np.ndarray]:
-        """Return one image, its mask and its cells, turned and perhaps mirrored."""
+        """Return one image, the kinds at its pixels and in its cells, turned and maybe mirrored."""
         painted = self.sole if self.sole and self.rng.random() < self.lone else self.usual
         shard = painted[self.rng.integers(len(painted))]
         i = grade + GRADES * int(self.rng.integers(len(shard.images) // GRADES))
-        image, mask, cells = shard.images[i], shard.mask(i), shard.lesions[i].transpose(1, 2, 0)
+        image, kinds, cells = shard.images[i], shard.kinds[i], shard.lesions[i].transpose(1, 2, 0)
         if crop:
             row, column = self._place(shard, i, crop // CELL)
             y, x, n = row * CELL, column * CELL, crop // CELL
-            image, mask = (whole[y : y + crop, x : x + crop] for whole in (image, mask))
+            image, kinds = (whole[y : y + crop, x : x + crop] for whole in (image, kinds))
             cells = cells[row : row + n, column : column + n]
-        return self._turn(image, mask, cells)
+        return self._turn(image, kinds, cells)
 
     def _place(self, shard: Shard, i: int, side: int) -> np.ndarray:
         """Choose the first cell of a crop, mostly about a lesion that makes the grade.
@@ -90,9 +90,8 @@ class Batches:
         Every kind that does so is as likely as the others, however many there are of each; so is
         one that only shares a cell with such a lesion.
         """
-        # A mask is packed by eight along its rows: two bytes are one cell wide.
         height, width = shard.lesions.shape[2:]
-        marked = shard.masks[i].reshape(height, CELL, width, -1).any((1, 3))
+        marked = shard.kinds[i].reshape(height, CELL, width, CELL).any((1, 3))
         deciding = shard.lesions[i] & marked
         free = np.array([height, width]) - side
         kinds = np.flatnonzero(deciding.any((1, 2)))

@@ -36,17 +36,13 @@ TESTING = {
 class Shard(NamedTuple):
     """A file of retinas: image i has grade i % 5.
 
-    Images [n, H, W, 3], the lesions in their cells [n, kinds, H / 16, W / 16], and the pixels of
-    the lesions that make the grade [n, H, W / 8], eight to a byte along each row.
+    Images [n, H, W, 3], the lesions in their cells [n, kinds, H / 16, W / 16], and the kinds that
+    make the grade at each pixel [n, H, W], where bit k stands for `KINDS[k]`.
     """
 
     images: np.ndarray
     lesions: np.ndarray
-    masks: np.ndarray
-
-    def mask(self, i: int) -> np.ndarray:
-        """Return the pixels [H, W] that make the grade of image ``i``."""
-        return np.unpackbits(self.masks[i], axis=1).astype(bool)
+    kinds: np.ndarray
 
 
 def eye(seed: int, size: int = 640) -> Retina:
@@ -55,6 +51,12 @@ def eye(seed: int, size: int = 640) -> Retina:
     kinds = signs(grade)
     lone = seed // LONE % 2 == 1
     return retina(seed, grade, size, sole=kinds[seed // 5 % len(kinds)] if lone else None)
+
+
+def pixels(one: Retina) -> np.ndarray:
+    """Tell at every pixel which of the kinds that make the grade are there: bit k is `KINDS[k]`."""
+    bits = [one.masks[kind].astype(np.uint8) << KINDS.index(kind) for kind in one.deciding_kinds]
+    return np.bitwise_or.reduce(bits)
 
 
 def cells(masks: dict[str, np.ndarray]) -> np.ndarray:
@@ -68,8 +70,7 @@ def cells(masks: dict[str, np.ndarray]) -> np.ndarray:
 def paint_shard(folder: Path, first: int, size: int = 640) -> None:
     """Paint one file of images, a fifth of every grade, and two about their lesions."""
     eyes = [eye(first + i, size) for i in range(SHARD)]
-    masks = [np.packbits(one.deciding, axis=1) for one in eyes]
-    np.save(folder / f"masks_{first}.npy", np.stack(masks))
+    np.save(folder / f"kinds_{first}.npy", np.stack([pixels(one) for one in eyes]))
     np.save(folder / f"lesions_{first}.npy", np.stack([cells(one.masks) for one in eyes]))
     # The images come last: a shard exists once they do.
     unfinished = folder / f"images_{first}.part.npy"
@@ -84,7 +85,7 @@ def shards(folder: Path, seeds: Container[int]) -> list[Shard]:
         Shard(
             *(
                 np.load(folder / f"{part}_{first}.npy", mmap_mode="r")
-                for part in ("images", "lesions", "masks")
+                for part in ("images", "lesions", "kinds")
             )
         )
         for first in sorted(firsts)

@@ -15,25 +15,27 @@ import argparse
 import json
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn import functional
 
 from models.dr.batches import Batch, Batches
-from models.dr.dataset import LONE, SHARD, VALIDATION, shards
+from models.dr.dataset import CHOOSING, SHARD, shards
 from models.dr.kappa import confuse, kappa
+from models.dr.lesions import KINDS
 from models.dr.network import GRADES, Network, load, normalise, save
 from models.dr.processor import keep_memory, lay_fast, run_fast
 from models.dr.reasons import along, astray, run
 from models.dr.train import CROP, Training, fall, grading_loss, look, naming_loss, score
+from models.dr.truth import WIDER, measure, wider
 
 RATE = 3e-4
 STRENGTH = 1.5  # of the penalty for going astray
-WIDER = 5
 CROPS, WHOLE = 6, 3  # in one step of one process
 GRADED, REUSE = 5, 4  # more retinas only graded; for so many steps by what rf125 made of them
 LOOK = 50  # steps between two looks at the validation retinas
@@ -53,7 +55,7 @@ def learn(training: Training, batch: Batch, whole: bool) -> tuple[Tensor, float]
     chosen = scores.gather(1, grades[:, None]).sum()
     (slope,) = torch.autograd.grad(chosen, x, retain_graph=True)
     slope = slope.detach().requires_grad_()
-    off = astray((x.detach() * slope).sum(1, keepdim=True), widened(batch.masks))
+    off = astray((x.detach() * slope).sum(1, keepdim=True), widened(batch.kinds))
     (way,) = torch.autograd.grad(off, slope)
     with run_fast():
         change = along(network, way, states).float()
@@ -64,41 +66,68 @@ def learn(training: Training, batch: Batch, whole: bool) -> tuple[Tensor, float]
     return loss, float(off.detach())
 
 
-def widened(masks: Tensor) -> Tensor:
-    """Add the pixels near masks [N, 1, H, W]."""
-    near = ndimage.generate_binary_structure(2, 1)[None, None]
-    return torch.from_numpy(ndimage.binary_dilation(masks.numpy(), near, iterations=WIDER))
+def widened(kinds: Tensor) -> Tensor:
+    """Tell which kinds lie within some `WIDER` pixels: bool [N, kinds, H, W] of bits [N, H, W]."""
+    for i in range(WIDER):
+        # A square and a cross in turn make an octagon, which is all but a disc.
+        tall = _spread(kinds, 1)
+        kinds = tall | _spread(tall if i % 2 else kinds, 2)
+    return torch.stack([kinds >> k & 1 for k in range(len(KINDS))], 1).bool()
 
 
-def worth(network: Network, folder: Path, first: int, count: int) -> tuple[float, np.ndarray]:
-    """Return kappa on validation retinas from a seed on, and by grade the density in the lesions.
+def _spread(kinds: Tensor, axis: int) -> Tensor:
+    """Join every pixel with its two neighbours along an axis of [N, H, W]."""
+    edge = (0, 0, 1, 1) if axis == 1 else (1, 1)
+    wide = functional.pad(kinds, edge)
+    size = kinds.shape[axis]
+    before, same, after = (wide.narrow(axis, i, size) for i in range(3))
+    return before | same | after
 
-    The density is that of positive input * gradient, a geometric mean over retinas.
+
+class Sight(NamedTuple):
+    """How validation retinas are graded, and how the maps of those graded right meet the lesions.
+
+    Density and pointing are those of `truth.py` for positive input * gradient, by grade from 1 on.
     """
+
+    kappa: float
+    density: np.ndarray
+    pointing: np.ndarray
+
+    @property
+    def worth(self) -> float:
+        """One number to choose weights by; a density beyond 10 is as good as 10."""
+        dense = np.log(np.clip(self.density, 1, 10)).mean()
+        return float(5 * self.kappa + self.pointing.mean() + dense)
+
+
+def watch(network: Network, folder: Path, first: int) -> Sight:
+    """Look at the validation retinas from a seed on."""
     (shard,) = shards(folder, range(first, first + SHARD))
     given = []
-    found: list[list[float]] = [[] for _ in range(GRADES)]
-    for i in range(count):
-        x = normalise(np.array(shard.images[i])[None]).requires_grad_()
+    found: list[list[tuple[float, float]]] = [[] for _ in range(GRADES)]
+    for i, image in enumerate(shard.images):
+        x = normalise(np.array(image)[None]).requires_grad_()
         with run_fast():
-            scores = network(x).float()
+            scores = network(lay_fast(x)).float()
         given.append(int(scores.argmax()))
-        mask = widened(torch.from_numpy(shard.mask(i))[None, None])[0, 0].numpy()
-        if mask.any():
+        mask = shard.kinds[i] > 0
+        if mask.any() and given[-1] == i % GRADES:
             (slope,) = torch.autograd.grad(scores.max(), x)
-            rise = (x * slope).sum(1).detach()[0].clamp(min=0).numpy()
-            inside = rise[mask].sum() / (rise.sum() + 1e-9)
-            found[i % GRADES].append(np.log(inside / mask.mean() + 1e-2))
-    confusion = confuse(np.arange(count) % GRADES, np.array(given))
-    return kappa(confusion), np.array([np.exp(np.mean(some)) for some in found[1:]])
+            told = measure((x * slope).sum(1).detach()[0].numpy(), wider(mask))
+            found[i % GRADES].append((told["density"], told["pointing"]))
+    confusion = confuse(np.arange(len(given)) % GRADES, np.array(given))
+    # A grade that is never right gets nothing.
+    density, pointing = np.array([np.mean(some or [(0, 0)], 0) for some in found[1:]]).T
+    return Sight(kappa(confusion), density, pointing)
 
 
-def watch(network: Network, folder: Path) -> list[tuple[float, np.ndarray]]:
-    """Look at usual and at lone validation retinas; the processes share the looking."""
+def watch_all(network: Network, folder: Path) -> list[Sight]:
+    """Look at usual and at lone ones; the processes share the looking."""
     rank, others = distributed.get_rank(), distributed.get_world_size()
     told = [
-        worth(network, folder, first, count) if which % others == rank else None
-        for which, (first, count) in enumerate(((VALIDATION, 50), (VALIDATION + LONE, 60)))
+        watch(network, folder, first) if which % others == rank else None
+        for which, first in enumerate(CHOOSING)
     ]
     gathered: list[list[Any]] = [[]] * others
     distributed.all_gather_object(gathered, told)
@@ -136,40 +165,81 @@ def agree(parameters: list[nn.Parameter]) -> None:
         slope.copy_(part.view_as(slope))
 
 
-def focus(training: Training, folder: Path, out: Path, steps: int) -> None:
-    """Go on from trained weights; every step sees crops and whole retinas in each process."""
-    network = training.network.eval()
-    parameters = list(training.parameters())
-    optimiser = torch.optim.Adam(parameters, RATE)
-    source = Batches(folder, np.random.default_rng([1, distributed.get_rank()]))
-    seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=REUSE)
-    began, log, best = time.perf_counter(), [], 0.0
-    for done in range(1, steps + 1):
-        optimiser.param_groups[0]["lr"] = RATE * fall((done - 1) / steps, least=0.02)
-        optimiser.zero_grad()
-        log.append(step(training, source, seen))
-        agree(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimiser.step()
-        if done % LOOK and done < steps:
-            continue
-        usual, lone = watch(network, folder)
-        facts = {
-            "steps": done,
-            "minutes": round((time.perf_counter() - began) / 60, 1),
-            "astray": np.mean(log[-LOOK:], 0).round(3).tolist(),
-            "kappa": [round(usual[0], 4), round(lone[0], 4)],
-            "density": [usual[1].round(2).tolist(), lone[1].round(2).tolist()],
+@dataclass
+class Focus:
+    """Training that goes on, its optimiser, and how far it has come."""
+
+    training: Training
+    out: Path
+    done: int = 0
+    minutes: float = 0.0
+    best: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.optimiser = torch.optim.Adam(self.training.parameters(), RATE)
+
+    def keep(self) -> None:
+        """Write everything needed to go on later."""
+        state = {
+            "network": self.training.network.state_dict(),
+            "namer": self.training.namer.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "progress": [self.done, self.minutes, self.best],
         }
-        if distributed.get_rank() == 0:
-            # A density beyond 30 is as good as 30, lest grade 1 decide alone; kappa must stay.
-            dense = np.minimum(np.concatenate([usual[1], lone[1]]), 30)
-            told = float(dense.mean()) + 50 * min(usual[0], lone[0])
-            print(json.dumps(facts), flush=True)
-            if told > best:
-                best = told
-                save(network, out)
-                out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
+        unfinished = self.out.with_suffix(".part.pt")
+        torch.save(state, unfinished)
+        unfinished.replace(self.out.with_suffix(".pt"))
+
+    def resume(self) -> None:
+        """Go on from what `keep` wrote, if it wrote anything."""
+        path = self.out.with_suffix(".pt")
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            self.training.network.load_state_dict(state["network"])
+            self.training.namer.load_state_dict(state["namer"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.done, self.minutes, self.best = state["progress"]
+
+    def report(self, sights: list[Sight], gone: np.ndarray) -> None:
+        """Keep the state, the best weights so far, and a line in the log."""
+        facts = {
+            "steps": self.done,
+            "minutes": round(self.minutes, 1),
+            "astray": gone.round(3).tolist(),
+            "kappa": [round(sight.kappa, 4) for sight in sights],
+            "density": [sight.density.round(2).tolist() for sight in sights],
+            "pointing": [sight.pointing.round(3).tolist() for sight in sights],
+        }
+        print(json.dumps(facts), flush=True)
+        worth = sum(sight.worth for sight in sights)
+        if worth > self.best:
+            self.best = worth
+            save(self.training.network, self.out)
+            self.out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
+        self.keep()
+
+
+def focus(state: Focus, folder: Path, steps: int) -> None:
+    """Go on to so many steps; each sees crops and whole retinas in every process."""
+    training, rank = state.training, distributed.get_rank()
+    training.network.eval()
+    parameters = list(training.parameters())
+    source = Batches(folder, np.random.default_rng([1, rank, state.done]))
+    seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=REUSE)
+    while state.done < steps:
+        began, gone = time.perf_counter(), []
+        for _ in range(min(LOOK, steps - state.done)):
+            state.optimiser.param_groups[0]["lr"] = RATE * fall(state.done / steps, least=0.02)
+            state.optimiser.zero_grad()
+            gone.append(step(training, source, seen))
+            agree(parameters)
+            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+            state.optimiser.step()
+            state.done += 1
+        sights = watch_all(training.network, folder)
+        state.minutes += (time.perf_counter() - began) / 60
+        if rank == 0:
+            state.report(sights, np.mean(gone, 0))
 
 
 def work(rank: int, options: argparse.Namespace) -> None:
@@ -182,7 +252,9 @@ def work(rank: int, options: argparse.Namespace) -> None:
     training = Training(options.weights)
     training.resume()
     training.network.load_state_dict(load(options.weights).state_dict())
-    focus(training, options.folder, options.out, options.steps)
+    state = Focus(training, options.out)
+    state.resume()
+    focus(state, options.folder, options.steps)
     distributed.destroy_process_group()
 
 

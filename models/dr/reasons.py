@@ -11,6 +11,8 @@ from torch.nn import functional
 from models.dr.network import FIELDS, Network
 
 PEAK = 12  # pixels: what pointing at a lesion means
+POWER = 6  # a norm so high is all but the maximum
+FAIR = 0.8  # of what an even map would show of a kind, beside the others
 States = list[tuple[Tensor, Tensor | None]]
 
 
@@ -44,15 +46,14 @@ def along(network: Network, way: Tensor, states: States) -> Tensor:
     return way.mean((2, 3)) @ network.lc.weight.T
 
 
-def astray(given: Tensor, mask: Tensor) -> Tensor:
-    """Measure how much of an explanation lies outside the masks [N, 1, H, W].
+def astray(given: Tensor, kinds: Tensor) -> Tensor:
+    """Measure how wrong an explanation [N, 1, H, W] is about lesions of some kinds [N, K, H, W].
 
-    That is how much of its absolute value does, and, so that its peaks are right and not only most
-    of it, how much of the squares of what speaks for the grade in places of `PEAK` pixels.
+    That is how much of its absolute value lies outside them all, how much higher it peaks there, so
+    that its peaks are right and not only most of it, and how far some kinds fall behind others.
     """
-    peaks = functional.avg_pool2d(given.clamp(min=0), PEAK, PEAK // 3).square()
-    near = functional.max_pool2d(mask.float(), PEAK, PEAK // 3)
-    return outside(given.abs(), mask) + outside(peaks, near) / 2
+    mask, size = kinds.any(1, keepdim=True), given.abs()
+    return outside(size, mask) + mispointing(given.clamp(min=0), mask) + unfair(size, kinds)
 
 
 def outside(size: Tensor, mask: Tensor) -> Tensor:
@@ -68,3 +69,36 @@ def outside(size: Tensor, mask: Tensor) -> Tensor:
         return 0 * whole.sum()
     usual = inside[ill].detach().log().mean().exp()
     return torch.where(ill, torch.log(whole / inside), torch.log1p(whole / usual)).mean()
+
+
+def mispointing(rise: Tensor, mask: Tensor) -> Tensor:
+    """Take the log of the highest place of all over the highest inside, both as norms of `POWER`.
+
+    A place is a triangle some 20 pixels wide, much like the Gaussian of the pointing game. It is
+    inside where its middle is. Images without lesions have nothing to point at.
+    """
+    stride = PEAK // 3
+    places = functional.avg_pool2d(functional.avg_pool2d(rise, PEAK, stride), 3, 1)
+    middle, (height, width) = PEAK // 2 + stride, places.shape[2:]
+    inside = mask[:, :, middle::stride, middle::stride][:, :, :height, :width]
+    ill = inside.flatten(1).any(1)
+    if not ill.any():
+        return 0 * places.sum()
+    places, inside = places[ill], inside[ill]
+    places = (places / (places.detach().amax((1, 2, 3), keepdim=True) + 1e-30)) ** POWER
+    whole, found = (part.sum((1, 2, 3)) + 1e-9 for part in (places, places * inside))
+    return torch.log(whole / found).sum() / POWER / len(mask)
+
+
+def unfair(size: Tensor, kinds: Tensor) -> Tensor:
+    """Take the log of how far each kind's share falls short of `FAIR` times its share of the area.
+
+    Both are shares of what all kinds have together, so this is 0 where the lesions are as bright.
+    """
+    mask = kinds.any(1, keepdim=True)
+    inside, whole = ((size * part).sum((2, 3)) for part in (kinds, mask))
+    area, areas = (part.float().sum((2, 3)) for part in (kinds, mask))
+    floor = 1e-6 * whole.detach() + 1e-30
+    owed = FAIR * area / areas.clamp(min=1)
+    short = torch.log((owed * whole + floor) / (inside + floor)).clamp(min=0)
+    return short.sum(1).mean()

@@ -57,9 +57,12 @@ class Retina:
     @property
     def deciding(self) -> np.ndarray:
         """The pixels [H, W] of the lesions that make the grade: of all, or of the sole kind."""
-        if self.sole in self.masks:
-            return self.masks[self.sole]
-        return np.any(list(self.masks.values()), 0)
+        return np.any([self.masks[kind] for kind in self.deciding_kinds], 0)
+
+    @property
+    def deciding_kinds(self) -> tuple[str, ...]:
+        """The kinds of lesion that make the grade: all, or the sole kind."""
+        return tuple(kind for kind in self.masks if kind == self.sole) or tuple(self.masks)
 
 
 def retina(

@@ -3,17 +3,21 @@
 `pip install torch`, beside the package, and `pytest tests/oracles/test_training.py`.
 """
 
+import argparse
 import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 torch = pytest.importorskip("torch", reason="the training scripts are torch's")
 
 from models.dr import dataset, focus, processor, train  # noqa: E402
 from models.dr.batches import Batches  # noqa: E402
-from models.dr.network import Network, load  # noqa: E402
-from models.dr.reasons import along, run  # noqa: E402
+from models.dr.lesions import KINDS  # noqa: E402
+from models.dr.network import Network, load, save  # noqa: E402
+from models.dr.reasons import FAIR, along, mispointing, run, unfair  # noqa: E402
+from models.dr.truth import WIDER, wider  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 
@@ -36,16 +40,16 @@ def test_batches_keep_together_what_belongs_together(retinas):
     whole = source.draw(10)
     assert whole.grades.tolist() == [0, 1, 2, 3, 4] * 2
     assert whole.images.shape == (10, 3, 320, 320)
-    at_cells = torch.nn.functional.max_pool2d(whole.masks.float(), 16)[:, 0]
+    at_cells = torch.nn.functional.max_pool2d((whole.kinds > 0).float(), 16)
     named = whole.cells.amax(1)
     assert (named >= at_cells).all()
     assert not named[whole.grades == 0].any()
     crops = source.draw(64, 128)
-    at_cells = torch.nn.functional.max_pool2d(crops.masks.float(), 16)[:, 0]
+    at_cells = torch.nn.functional.max_pool2d((crops.kinds > 0).float(), 16)
     assert (crops.cells.amax(1) >= at_cells).all()
     assert crops.images.shape == (64, 3, 128, 128)
     assert crops.cells.shape[2:] == (8, 8)
-    ill = crops.masks.flatten(1).any(1)[crops.grades > 0]
+    ill = crops.kinds.flatten(1).any(1)[crops.grades > 0]
     assert ill.float().mean() > 0.7
 
 
@@ -111,6 +115,70 @@ def test_what_cannot_be_begun_is_refused(retinas, tmp_path, monkeypatch, capsys)
         with pytest.raises((SystemExit, FileNotFoundError)) as raised:
             train.main()
         assert said in capsys.readouterr().err + str(raised.value)
+
+
+def test_widened_masks_are_those_of_the_measure():
+    """Every kind grows by itself, by an octagon as wide as the disc of `truth.py`."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((8, 90, 70)) > 0.998
+    bits = np.bitwise_or.reduce([mask.astype(np.uint8) << k for k, mask in enumerate(masks)])
+    widened = focus.widened(torch.from_numpy(bits)[None])[0].numpy()
+    assert widened.shape == (len(KINDS), 90, 70)
+    for mask, ours in zip(masks, widened, strict=True):
+        disc = wider(mask)
+        assert (ours != disc).mean() < 0.25 * disc.mean()
+        away = ndimage.distance_transform_edt(~mask)
+        assert away[ours].max() < WIDER + 0.5
+        assert ours[away < WIDER - 0.5].all()
+
+
+def test_a_peak_beside_the_lesions_costs_its_height():
+    """The measure is the log of how much higher it is, and nothing where the peak is right."""
+    rise = torch.zeros(1, 1, 160, 160)
+    mask = torch.zeros(1, 1, 160, 160, dtype=torch.bool)
+    mask[..., 30:50, 30:50] = True
+    rise[..., 38:42, 38:42] = 1.0
+    assert float(mispointing(rise, mask)) < 1e-3
+    rise[..., 118:122, 98:102] = 3.0
+    assert np.isclose(float(mispointing(rise, mask)), np.log(3), atol=0.02)
+    assert float(mispointing(rise, torch.zeros_like(mask))) == 0
+    both = mispointing(torch.cat([rise, rise]), torch.cat([mask, torch.zeros_like(mask)]))
+    assert np.isclose(float(both), np.log(3) / 2, atol=0.02)
+
+
+def test_kinds_share_as_their_areas_do():
+    """An even map costs nothing, whichever kinds there are; one that passes a kind by does."""
+    kinds = torch.zeros(1, 3, 40, 40, dtype=torch.bool)
+    kinds[:, 0, :10], kinds[:, 1, 20:30] = True, True
+    size = torch.ones(1, 1, 40, 40)
+    assert float(unfair(size, kinds)) == 0
+    size[:, :, 20:30] = 0.25
+    assert np.isclose(float(unfair(size, kinds)), np.log(FAIR * 0.5 / 0.2), atol=1e-4)
+    assert float(unfair(size, kinds & False)) == 0
+
+
+def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
+    """What is stopped goes on where it was, and once all steps are done nothing is left."""
+    monkeypatch.setattr(focus, "keep_memory", lambda: None)
+    monkeypatch.setattr(focus, "LOOK", 1)
+    weights, out = tmp_path / "dr.npz", tmp_path / "focused.npz"
+    begun = train.Training(weights)
+    begun.keep()
+    save(begun.network, weights)
+
+    def state(steps):
+        options = argparse.Namespace(folder=retinas, weights=weights, out=out)
+        options.steps, options.processes = steps, 1
+        focus.work(0, options)
+        return torch.load(out.with_suffix(".pt"), weights_only=True)
+
+    first, again, second = state(1), state(1), state(2)
+    assert [one["progress"][0] for one in (first, again, second)] == [1, 1, 2]
+    name = "rf3.conv.weight"
+    assert torch.equal(first["network"][name], again["network"][name])
+    assert not torch.equal(first["network"][name], second["network"][name])
+    assert not torch.equal(first["network"][name], begun.network.state_dict()[name])
+    assert set(load(out).state_dict()) == set(begun.network.state_dict())
 
 
 def test_a_step_lets_less_go_astray(retinas, tmp_path, monkeypatch):
