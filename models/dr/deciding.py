@@ -8,22 +8,18 @@ all eyes that show it; there a kind may lie beside others that make the grade al
 right to pass it by.
 
 `density`, `pointing` and the masks are those of `truth.py`, for the pixels of that kind alone.
-`contrast` is score propagation from the difference between the score of the given grade and that of
-the grade that is given without the kind: why this grade rather than that one.
 """
 
 import argparse
-import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-import onnxexplain as ox
 from models.dr.lesions import DECIDING
 from models.dr.retina import Retina, retina
 from models.dr.truth import FIRST, Map, measure, methods, ready, wider
@@ -32,7 +28,6 @@ LONE = FIRST + 500_000
 PAIRS = [(kind, grade) for grade, kinds in DECIDING.items() for kind in kinds]
 
 Pair = tuple[str, Retina, Retina]
-Contrast = Callable[[np.ndarray, int], np.ndarray]
 
 
 def pairs(count: int, first: int = LONE) -> Iterator[Pair]:
@@ -43,19 +38,7 @@ def pairs(count: int, first: int = LONE) -> Iterator[Pair]:
             yield kind, retina(seed, grade, sole=kind), retina(seed, grade, sole=kind, without=kind)
 
 
-def contrast(model: Path) -> Contrast:
-    """Return the map of why a model gives its grade rather than another one."""
-
-    @functools.cache
-    def explainer(grade: int) -> ox.Explainer:
-        return ox.Explainer(model, against=grade, threads=1)
-
-    return lambda x, grade: np.asarray(explainer(grade)(x).heatmap()[0], np.float32)
-
-
-def compare(
-    model: Path, maps: dict[str, Map], rather: Contrast, seen: Iterable[Pair]
-) -> list[dict[str, Any]]:
+def compare(model: Path, maps: dict[str, Map], seen: Iterable[Pair]) -> list[dict[str, Any]]:
     """Grade every eye with and without its deciding kind, and measure every map of it."""
     session = onnxruntime.InferenceSession(model)
     (name,) = (given.name for given in session.get_inputs())
@@ -68,9 +51,8 @@ def compare(
         given, left = grade(eye), grade(without)
         facts = {"kind": kind, "grade": eye.grade, "given": given, "without": left}
         if left < given:
-            x, mask = ready(eye.image), wider(eye.masks[kind])
-            facts |= {way: measure(heat(x), mask) for way, heat in maps.items()}
-            facts["contrast"] = measure(rather(x, left), mask)
+            mask = wider(eye.masks[kind])
+            facts |= {way: measure(heat(ready(eye.image)), mask) for way, heat in maps.items()}
         rows.append(facts)
     return rows
 
@@ -99,9 +81,9 @@ def table(rows: list[dict[str, Any]], ways: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def show(found: dict[str, Any], way: str) -> None:
+def show(found: dict[str, Any], way: str = "score-propagation") -> None:
     """Print what one method reaches."""
-    print(f"{way}:\n{'kind, grade':26} eyes right  fell  density        interval  pointing")
+    print(f"{'kind, grade':26} eyes right  fell  density        interval  pointing")
     for name, facts in found.items():
         line = f"{name:26} {facts['n']:4} {facts['right']:5} {facts['fell']:5}"
         if way in facts:
@@ -120,10 +102,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         every = methods(options.model, Path(folder))
         maps = {way: every[way] for way in ("score-propagation", "gradient", "random weights")}
-        rows = compare(options.model, maps, contrast(options.model), pairs(options.count))
-        found = table(rows, [*maps, "contrast"])
-    for way in ("score-propagation", "contrast"):
-        show(found, way)
+        found = table(compare(options.model, maps, pairs(options.count)), maps)
+    show(found)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -6,16 +6,18 @@ gradient once more. Retinas whose masks are known make that possible. All layers
 which are cheap, and from whole retinas, which have a grade. The normalisation keeps the statistics
 that `train.py` left.
 
-`python -m models.dr.focus folder dr.npz focused.npz` wants what `train.py` left in dr.pt, and keeps
-the weights that grade and localise best on validation retinas, usual and lone ones (`dataset.py`).
-Every process does as much, so two take half the steps that one would need.
+`python -m models.dr.focus folder dr.npz focused.npz` goes on from what `train.py` left in dr.pt, or
+from its own focused.pt, and keeps the weights that grade and localise best on validation retinas,
+usual and lone ones (`dataset.py`). Weights alone will do, those of an ONNX file too: then the head
+that names lesions is fitted to them first. Every process does as much, so two take half the steps
+that one would need.
 """
 
 import argparse
 import json
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,17 +33,35 @@ from models.dr.lesions import KINDS
 from models.dr.network import GRADES, Network, load, normalise, save
 from models.dr.processor import keep_memory, lay_fast, run_fast
 from models.dr.reasons import along, astray, run
-from models.dr.train import CROP, Training, fall, grading_loss, look, naming_loss, score
+from models.dr.train import (
+    CROP,
+    Training,
+    fall,
+    fit_namer,
+    grading_loss,
+    look,
+    naming_loss,
+    score,
+)
 from models.dr.truth import WIDER, measure, wider
 
-RATE = 3e-4
-STRENGTH = 1.5  # of the penalty for going astray
 CROPS, WHOLE = 6, 3  # in one step of one process
 GRADED, REUSE = 5, 4  # more retinas only graded; for so many steps by what rf125 made of them
 LOOK = 50  # steps between two looks at the validation retinas
 
 
-def learn(training: Training, batch: Batch, whole: bool) -> tuple[Tensor, float]:
+@dataclass(frozen=True)
+class Aims:
+    """How fast to learn, and how much each aim weighs beside the naming of lesions."""
+
+    rate: float = 3e-4
+    penalty: float = 1.5  # for going astray
+    pointing: float = 1.0  # of that, for pointing elsewhere,
+    margin: float = 1.0  # where it counts as if so many times as high
+    grading: float = 4.0  # the cross-entropy
+
+
+def learn(training: Training, aims: Aims, batch: Batch, whole: bool) -> tuple[Tensor, float]:
     """Return a loss to differentiate, and how much goes `astray`.
 
     Whole retinas are graded. Crops, which have no grade, only go on naming the lesions.
@@ -55,14 +75,15 @@ def learn(training: Training, batch: Batch, whole: bool) -> tuple[Tensor, float]
     chosen = scores.gather(1, grades[:, None]).sum()
     (slope,) = torch.autograd.grad(chosen, x, retain_graph=True)
     slope = slope.detach().requires_grad_()
-    off = astray((x.detach() * slope).sum(1, keepdim=True), widened(batch.kinds))
+    given = (x.detach() * slope).sum(1, keepdim=True)
+    off = astray(given, widened(batch.kinds), aims.pointing, aims.margin)
     (way,) = torch.autograd.grad(off, slope)
     with run_fast():
         change = along(network, way, states).float()
-    loss = STRENGTH * change.gather(1, grades[:, None]).sum()
+    loss = aims.penalty * change.gather(1, grades[:, None]).sum()
     loss = loss + naming_loss(named, batch.cells)
     if whole:
-        loss = loss + 2 * grading_loss(scores, grades)
+        loss = loss + aims.grading * grading_loss(scores, grades)
     return loss, float(off.detach())
 
 
@@ -135,7 +156,7 @@ def watch_all(network: Network, folder: Path) -> list[Sight]:
 
 
 def step(
-    training: Training, source: Batches, seen: deque[tuple[Tensor, Tensor]]
+    training: Training, aims: Aims, source: Batches, seen: deque[tuple[Tensor, Tensor]]
 ) -> tuple[float, float]:
     """Collect the gradients of crops, whole retinas, and grading; return what goes astray.
 
@@ -144,14 +165,15 @@ def step(
     """
     gone = []
     for crop, count in ((CROP, CROPS), (None, WHOLE)):
-        loss, off = learn(training, source.draw(count, crop), whole=crop is None)
+        loss, off = learn(training, aims, source.draw(count, crop), whole=crop is None)
         # Not back to the pixels.
         torch.autograd.backward(loss, inputs=list(training.parameters()))
         gone.append(off)
     batch = source.draw(GRADED)
     seen.append((look(training.network, batch.images), batch.grades))
     features, grades = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    grading_loss(score(training.network, features), grades).backward()
+    loss = aims.grading / 2 * grading_loss(score(training.network, features), grades)
+    loss.backward()
     return gone[0], gone[1]
 
 
@@ -171,12 +193,13 @@ class Focus:
 
     training: Training
     out: Path
+    aims: Aims
     done: int = 0
     minutes: float = 0.0
     best: float = 0.0
 
     def __post_init__(self) -> None:
-        self.optimiser = torch.optim.Adam(self.training.parameters(), RATE)
+        self.optimiser = torch.optim.Adam(self.training.parameters(), self.aims.rate)
 
     def keep(self) -> None:
         """Write everything needed to go on later."""
@@ -221,7 +244,7 @@ class Focus:
 
 def focus(state: Focus, folder: Path, steps: int) -> None:
     """Go on to so many steps; each sees crops and whole retinas in every process."""
-    training, rank = state.training, distributed.get_rank()
+    training, aims, rank = state.training, state.aims, distributed.get_rank()
     training.network.eval()
     parameters = list(training.parameters())
     source = Batches(folder, np.random.default_rng([1, rank, state.done]))
@@ -229,9 +252,9 @@ def focus(state: Focus, folder: Path, steps: int) -> None:
     while state.done < steps:
         began, gone = time.perf_counter(), []
         for _ in range(min(LOOK, steps - state.done)):
-            state.optimiser.param_groups[0]["lr"] = RATE * fall(state.done / steps, least=0.02)
+            state.optimiser.param_groups[0]["lr"] = aims.rate * fall(state.done / steps, least=0.02)
             state.optimiser.zero_grad()
-            gone.append(step(training, source, seen))
+            gone.append(step(training, aims, source, seen))
             agree(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             state.optimiser.step()
@@ -252,7 +275,13 @@ def work(rank: int, options: argparse.Namespace) -> None:
     training = Training(options.weights)
     training.resume()
     training.network.load_state_dict(load(options.weights).state_dict())
-    state = Focus(training, options.out)
+    if not options.weights.with_suffix(".pt").exists():
+        training.network.eval()
+        fit_namer(training, Batches(options.folder, np.random.default_rng(2)))
+        for parameter in training.namer.parameters():
+            distributed.broadcast(parameter.data, 0)
+    aims = Aims(**{aim.name: getattr(options, aim.name) for aim in fields(Aims)})
+    state = Focus(training, options.out, aims)
     state.resume()
     focus(state, options.folder, options.steps)
     distributed.destroy_process_group()
@@ -262,10 +291,12 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
-    parser.add_argument("weights", type=Path, help="what train.py wrote")
+    parser.add_argument("weights", type=Path, help="what train.py wrote, or an ONNX file")
     parser.add_argument("out", type=Path, help="the new weights")
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--processes", type=int, default=2)
+    for aim in fields(Aims):
+        parser.add_argument(f"--{aim.name}", type=float, default=aim.default)
     options = parser.parse_args()
     Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)
     multiprocessing.spawn(work, (options,), options.processes)

@@ -46,14 +46,15 @@ def along(network: Network, way: Tensor, states: States) -> Tensor:
     return way.mean((2, 3)) @ network.lc.weight.T
 
 
-def astray(given: Tensor, kinds: Tensor) -> Tensor:
+def astray(given: Tensor, kinds: Tensor, pointing: float = 1.0, margin: float = 1.0) -> Tensor:
     """Measure how wrong an explanation [N, 1, H, W] is about lesions of some kinds [N, K, H, W].
 
     That is how much of its absolute value lies outside them all, how much higher it peaks there, so
     that its peaks are right and not only most of it, and how far some kinds fall behind others.
     """
     mask, size = kinds.any(1, keepdim=True), given.abs()
-    return outside(size, mask) + mispointing(given.clamp(min=0), mask) + unfair(size, kinds)
+    off = pointing * mispointing(given.clamp(min=0), mask, margin)
+    return outside(size, mask) + off + unfair(size, kinds)
 
 
 def outside(size: Tensor, mask: Tensor) -> Tensor:
@@ -71,11 +72,12 @@ def outside(size: Tensor, mask: Tensor) -> Tensor:
     return torch.where(ill, torch.log(whole / inside), torch.log1p(whole / usual)).mean()
 
 
-def mispointing(rise: Tensor, mask: Tensor) -> Tensor:
+def mispointing(rise: Tensor, mask: Tensor, margin: float = 1.0) -> Tensor:
     """Take the log of the highest place of all over the highest inside, both as norms of `POWER`.
 
     A place is a triangle some 20 pixels wide, much like the Gaussian of the pointing game. It is
-    inside where its middle is. Images without lesions have nothing to point at.
+    inside where its middle is; outside it counts as if ``margin`` times as high. Images without
+    lesions have nothing to point at.
     """
     stride = PEAK // 3
     places = functional.avg_pool2d(functional.avg_pool2d(rise, PEAK, stride), 3, 1)
@@ -85,6 +87,7 @@ def mispointing(rise: Tensor, mask: Tensor) -> Tensor:
     if not ill.any():
         return 0 * places.sum()
     places, inside = places[ill], inside[ill]
+    places = places * torch.where(inside, 1.0, margin)
     places = (places / (places.detach().amax((1, 2, 3), keepdim=True) + 1e-30)) ** POWER
     whole, found = (part.sum((1, 2, 3)) + 1e-9 for part in (places, places * inside))
     return torch.log(whole / found).sum() / POWER / len(mask)

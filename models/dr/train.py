@@ -150,6 +150,18 @@ def learn_to_name(training: Training, source: Batches, crops: int) -> None:
             training.report(loss=round(float(np.mean(losses)), 4))
 
 
+def fit_namer(training: Training, source: Batches, batches: int = 80) -> None:
+    """Let the head alone learn to name lesions, above layers that stay as they are."""
+    optimiser = torch.optim.Adam(training.namer.parameters())
+    for done in range(batches):
+        optimiser.param_groups[0]["lr"] = 10 * RATE * fall(done / batches)
+        batch = source.draw(CROPS, CROP)
+        loss = naming_loss(training.namer(look(training.network, batch.images)), batch.cells)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
 @torch.no_grad()
 def settle(training: Training, source: Batches) -> None:
     """Let the normalisation up to rf125 take its statistics from whole retinas, not from crops."""

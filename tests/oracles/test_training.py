@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 torch = pytest.importorskip("torch", reason="the training scripts are torch's")
 
+import onnxexplain as ox  # noqa: E402
 from models.dr import dataset, focus, processor, train  # noqa: E402
 from models.dr.batches import Batches  # noqa: E402
 from models.dr.lesions import KINDS  # noqa: E402
@@ -141,6 +143,7 @@ def test_a_peak_beside_the_lesions_costs_its_height():
     assert float(mispointing(rise, mask)) < 1e-3
     rise[..., 118:122, 98:102] = 3.0
     assert np.isclose(float(mispointing(rise, mask)), np.log(3), atol=0.02)
+    assert np.isclose(float(mispointing(rise, mask, 2.0)), np.log(6), atol=0.02)
     assert float(mispointing(rise, torch.zeros_like(mask))) == 0
     both = mispointing(torch.cat([rise, rise]), torch.cat([mask, torch.zeros_like(mask)]))
     assert np.isclose(float(both), np.log(3) / 2, atol=0.02)
@@ -169,6 +172,7 @@ def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
     def state(steps):
         options = argparse.Namespace(folder=retinas, weights=weights, out=out)
         options.steps, options.processes = steps, 1
+        vars(options).update(asdict(focus.Aims()))
         focus.work(0, options)
         return torch.load(out.with_suffix(".pt"), weights_only=True)
 
@@ -179,6 +183,23 @@ def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
     assert not torch.equal(first["network"][name], second["network"][name])
     assert not torch.equal(first["network"][name], begun.network.state_dict()[name])
     assert set(load(out).state_dict()) == set(begun.network.state_dict())
+
+
+def test_weights_alone_get_a_head_that_names(retinas, tmp_path, monkeypatch):
+    """The head learns and the layers below it do not; an ONNX file holds the same weights."""
+    monkeypatch.setattr(processor, "fastest", lambda: torch.float32)
+    torch.manual_seed(0)
+    begun, source = Network().eval(), Batches(retinas, np.random.default_rng(0))
+    save(begun, tmp_path / "dr.npz")
+    ox.dr_network(tmp_path / "dr.npz", tmp_path / "dr.onnx")
+    training = train.Training(tmp_path / "dr.onnx", load(tmp_path / "dr.onnx"))
+    torch.nn.init.zeros_(training.namer.bias)  # far from what is true
+    batch = source.draw(8, 256)
+    before = float(training.misnaming(batch).detach())
+    train.fit_namer(training, source, 6)
+    assert float(training.misnaming(batch).detach()) < 0.98 * before
+    for one, other in zip(begun.parameters(), training.network.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_step_lets_less_go_astray(retinas, tmp_path, monkeypatch):
@@ -192,7 +213,7 @@ def test_a_step_lets_less_go_astray(retinas, tmp_path, monkeypatch):
     optimiser = torch.optim.Adam(parameters, 1e-3)
     gone = []
     for _ in range(4):
-        loss, off = focus.learn(training, batch, whole=True)
+        loss, off = focus.learn(training, focus.Aims(), batch, whole=True)
         optimiser.zero_grad()
         torch.autograd.backward(loss, inputs=parameters)
         optimiser.step()
