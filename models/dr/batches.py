@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.dr.dataset import CELL, LONE, VALIDATION, Shard, shards
+from models.dr.lesions import KINDS
 from models.dr.network import GRADES, MEAN, STD, normalise
 
 GRAIN = 12  # of 255 levels: the most noise that a camera may add
@@ -87,12 +88,12 @@ class Batches:
     def _place(self, shard: Shard, i: int, side: int) -> np.ndarray:
         """Choose the first cell of a crop, mostly about a lesion that makes the grade.
 
-        Every kind that does so is as likely as the others, however many there are of each; so is
-        one that only shares a cell with such a lesion.
+        Every kind that does so is as likely as the others, however many there are of each.
         """
         height, width = shard.lesions.shape[2:]
-        marked = shard.kinds[i].reshape(height, CELL, width, CELL).any((1, 3))
-        deciding = shard.lesions[i] & marked
+        bits = shard.kinds[i].reshape(height, CELL, width, CELL)
+        bits = np.bitwise_or.reduce(bits, (1, 3))
+        deciding = np.array([bits >> k & 1 for k in range(len(KINDS))], bool)
         free = np.array([height, width]) - side
         kinds = np.flatnonzero(deciding.any((1, 2)))
         if not kinds.size or self.rng.random() > NEAR:

@@ -53,7 +53,7 @@ def eye(seed: int, size: int = 640) -> Retina:
     return retina(seed, grade, size, sole=kinds[seed // 5 % len(kinds)] if lone else None)
 
 
-def pixels(one: Retina) -> np.ndarray:
+def deciding_bits(one: Retina) -> np.ndarray:
     """Tell at every pixel which of the kinds that make the grade are there: bit k is `KINDS[k]`."""
     bits = [one.masks[kind].astype(np.uint8) << KINDS.index(kind) for kind in one.deciding_kinds]
     return np.bitwise_or.reduce(bits)
@@ -70,7 +70,7 @@ def cells(masks: dict[str, np.ndarray]) -> np.ndarray:
 def paint_shard(folder: Path, first: int, size: int = 640) -> None:
     """Paint one file of images, a fifth of every grade, and two about their lesions."""
     eyes = [eye(first + i, size) for i in range(SHARD)]
-    np.save(folder / f"kinds_{first}.npy", np.stack([pixels(one) for one in eyes]))
+    np.save(folder / f"kinds_{first}.npy", np.stack([deciding_bits(one) for one in eyes]))
     np.save(folder / f"lesions_{first}.npy", np.stack([cells(one.masks) for one in eyes]))
     # The images come last: a shard exists once they do.
     unfinished = folder / f"images_{first}.part.npy"
@@ -112,7 +112,12 @@ def main() -> None:
         recipes.append(painted)
     # And it meets both recipes from the start.
     firsts = [f for turn in itertools.zip_longest(*recipes) for f in turn if f is not None]
-    missing = [first for first in firsts if not (options.folder / f"images_{first}.npy").exists()]
+    parts = ("images", "lesions", "kinds")
+    missing = [
+        first
+        for first in firsts
+        if not all((options.folder / f"{part}_{first}.npy").exists() for part in parts)
+    ]
     with multiprocessing.Pool(options.processes) as painters:
         painters.map(functools.partial(paint_shard, options.folder), missing, chunksize=1)
 

@@ -6,15 +6,16 @@ gradient once more. Retinas whose masks are known make that possible. All layers
 which are cheap, and from whole retinas, which have a grade. The normalisation keeps the statistics
 that `train.py` left.
 
-`python -m models.dr.focus folder dr.npz focused.npz` goes on from what `train.py` left in dr.pt, or
-from its own focused.pt, and keeps the weights that grade and localise best on validation retinas,
-usual and lone ones (`dataset.py`). Weights alone will do, those of an ONNX file too: then the head
-that names lesions is fitted to them first. Every process does as much, so two take half the steps
-that one would need.
+`python -m models.dr.focus folder dr.npz focused.npz` begins with these weights and the head that
+names lesions, which `train.py` left in dr.pt, and keeps the weights that grade and localise best on
+validation retinas, usual and lone ones (`dataset.py`). Weights alone will do, those of an ONNX file
+too: then the head is fitted to them first. Stopped, it goes on from focused.pt. Every process does
+as much, so two take half the steps that one would need.
 """
 
 import argparse
 import json
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, fields
@@ -42,29 +43,31 @@ from models.dr.train import (
     look,
     naming_loss,
     score,
+    write,
 )
 from models.dr.truth import WIDER, measure, wider
 
 CROPS, WHOLE = 6, 3  # in one step of one process
-GRADED, REUSE = 5, 4  # more retinas only graded; for so many steps by what rf125 made of them
+GRADED = 5  # more retinas in a step, only to grade,
+REUSE = 4  # and for how many steps what rf125 made of them is used
 LOOK = 50  # steps between two looks at the validation retinas
 
 
 @dataclass(frozen=True)
 class Aims:
-    """How fast to learn, and how much each aim weighs beside the naming of lesions."""
+    """How fast to learn, and how the aims weigh beside the naming of lesions."""
 
     rate: float = 3e-4
-    penalty: float = 1.5  # for going astray
-    pointing: float = 1.0  # of that, for pointing elsewhere,
-    margin: float = 1.0  # where it counts as if so many times as high
-    grading: float = 4.0  # the cross-entropy
+    penalty: float = 1.5  # weight of the penalty on explanations
+    pointing: float = 1.0  # weight of `mispointing` in it
+    margin: float = 1.0  # factor there on what lies outside the lesions
+    grading: float = 4.0  # weight of the cross-entropy
 
 
 def learn(training: Training, aims: Aims, batch: Batch, whole: bool) -> tuple[Tensor, float]:
     """Return a loss to differentiate, and how much goes `astray`.
 
-    Whole retinas are graded. Crops, which have no grade, only go on naming the lesions.
+    All images name lesions and pay for their explanation; whole retinas are also graded.
     """
     network, grades = training.network, batch.grades
     x = lay_fast(batch.images).requires_grad_()
@@ -75,8 +78,8 @@ def learn(training: Training, aims: Aims, batch: Batch, whole: bool) -> tuple[Te
     chosen = scores.gather(1, grades[:, None]).sum()
     (slope,) = torch.autograd.grad(chosen, x, retain_graph=True)
     slope = slope.detach().requires_grad_()
-    given = (x.detach() * slope).sum(1, keepdim=True)
-    off = astray(given, widened(batch.kinds), aims.pointing, aims.margin)
+    attribution = (x.detach() * slope).sum(1, keepdim=True)
+    off = astray(attribution, widened(batch.kinds), aims.pointing, aims.margin)
     (way,) = torch.autograd.grad(off, slope)
     with run_fast():
         change = along(network, way, states).float()
@@ -90,7 +93,7 @@ def learn(training: Training, aims: Aims, batch: Batch, whole: bool) -> tuple[Te
 def widened(kinds: Tensor) -> Tensor:
     """Tell which kinds lie within some `WIDER` pixels: bool [N, kinds, H, W] of bits [N, H, W]."""
     for i in range(WIDER):
-        # A square and a cross in turn make an octagon, which is all but a disc.
+        # A cross and a square in turn make an octagon, which is all but a disc.
         tall = _spread(kinds, 1)
         kinds = tall | _spread(tall if i % 2 else kinds, 2)
     return torch.stack([kinds >> k & 1 for k in range(len(KINDS))], 1).bool()
@@ -105,7 +108,7 @@ def _spread(kinds: Tensor, axis: int) -> Tensor:
     return before | same | after
 
 
-class Sight(NamedTuple):
+class Validation(NamedTuple):
     """How validation retinas are graded, and how the maps of those graded right meet the lesions.
 
     Density and pointing are those of `truth.py` for positive input * gradient, by grade from 1 on.
@@ -122,35 +125,36 @@ class Sight(NamedTuple):
         return float(5 * self.kappa + self.pointing.mean() + dense)
 
 
-def watch(network: Network, folder: Path, first: int) -> Sight:
+def validate(network: Network, folder: Path, first: int) -> Validation:
     """Look at the validation retinas from a seed on."""
     (shard,) = shards(folder, range(first, first + SHARD))
-    given = []
+    predicted = []
     found: list[list[tuple[float, float]]] = [[] for _ in range(GRADES)]
     for i, image in enumerate(shard.images):
         x = normalise(np.array(image)[None]).requires_grad_()
         with run_fast():
             scores = network(lay_fast(x)).float()
-        given.append(int(scores.argmax()))
+        predicted.append(int(scores.argmax()))
         mask = shard.kinds[i] > 0
-        if mask.any() and given[-1] == i % GRADES:
+        if mask.any() and predicted[-1] == i % GRADES:
             (slope,) = torch.autograd.grad(scores.max(), x)
             told = measure((x * slope).sum(1).detach()[0].numpy(), wider(mask))
             found[i % GRADES].append((told["density"], told["pointing"]))
-    confusion = confuse(np.arange(len(given)) % GRADES, np.array(given))
+    confusion = confuse(np.arange(len(predicted)) % GRADES, np.array(predicted))
     # A grade that is never right gets nothing.
     density, pointing = np.array([np.mean(some or [(0, 0)], 0) for some in found[1:]]).T
-    return Sight(kappa(confusion), density, pointing)
+    return Validation(kappa(confusion), density, pointing)
 
 
-def watch_all(network: Network, folder: Path) -> list[Sight]:
-    """Look at usual and at lone ones; the processes share the looking."""
-    rank, others = distributed.get_rank(), distributed.get_world_size()
+def validate_all(network: Network, folder: Path) -> list[Validation]:
+    """Look at usual and at lone ones, where there are such; the processes share the looking."""
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    firsts = [first for first in CHOOSING if shards(folder, range(first, first + SHARD))]
     told = [
-        watch(network, folder, first) if which % others == rank else None
-        for which, first in enumerate(CHOOSING)
+        validate(network, folder, first) if which % processes == rank else None
+        for which, first in enumerate(firsts)
     ]
-    gathered: list[list[Any]] = [[]] * others
+    gathered: list[list[Any]] = [[]] * processes
     distributed.all_gather_object(gathered, told)
     return [next(one[k] for one in gathered if one[k]) for k in range(len(told))]
 
@@ -196,7 +200,7 @@ class Focus:
     aims: Aims
     done: int = 0
     minutes: float = 0.0
-    best: float = 0.0
+    best: float = -math.inf
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.Adam(self.training.parameters(), self.aims.rate)
@@ -209,12 +213,10 @@ class Focus:
             "optimiser": self.optimiser.state_dict(),
             "progress": [self.done, self.minutes, self.best],
         }
-        unfinished = self.out.with_suffix(".part.pt")
-        torch.save(state, unfinished)
-        unfinished.replace(self.out.with_suffix(".pt"))
+        write(state, self.out.with_suffix(".pt"))
 
-    def resume(self) -> None:
-        """Go on from what `keep` wrote, if it wrote anything."""
+    def resume(self) -> bool:
+        """Go on from what `keep` wrote, if it wrote anything, with other batches from there on."""
         path = self.out.with_suffix(".pt")
         if path.exists():
             state = torch.load(path, weights_only=True)
@@ -222,19 +224,20 @@ class Focus:
             self.training.namer.load_state_dict(state["namer"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.done, self.minutes, self.best = state["progress"]
+        return path.exists()
 
-    def report(self, sights: list[Sight], gone: np.ndarray) -> None:
+    def report(self, validations: list[Validation], gone: np.ndarray) -> None:
         """Keep the state, the best weights so far, and a line in the log."""
         facts = {
             "steps": self.done,
             "minutes": round(self.minutes, 1),
             "astray": gone.round(3).tolist(),
-            "kappa": [round(sight.kappa, 4) for sight in sights],
-            "density": [sight.density.round(2).tolist() for sight in sights],
-            "pointing": [sight.pointing.round(3).tolist() for sight in sights],
+            "kappa": [round(one.kappa, 4) for one in validations],
+            "density": [one.density.round(2).tolist() for one in validations],
+            "pointing": [one.pointing.round(3).tolist() for one in validations],
         }
         print(json.dumps(facts), flush=True)
-        worth = sum(sight.worth for sight in sights)
+        worth = sum(one.worth for one in validations)
         if worth > self.best:
             self.best = worth
             save(self.training.network, self.out)
@@ -259,10 +262,22 @@ def focus(state: Focus, folder: Path, steps: int) -> None:
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             state.optimiser.step()
             state.done += 1
-        sights = watch_all(training.network, folder)
+        validations = validate_all(training.network, folder)
         state.minutes += (time.perf_counter() - began) / 60
         if rank == 0:
-            state.report(sights, np.mean(gone, 0))
+            state.report(validations, np.mean(gone, 0))
+
+
+def begin_naming(training: Training, options: argparse.Namespace) -> None:
+    """Take the head that names lesions from beside the weights, or fit one, the same everywhere."""
+    path = options.weights.with_suffix(".pt")
+    if path.exists():
+        training.namer.load_state_dict(torch.load(path, weights_only=True)["namer"])
+        return
+    if distributed.get_rank() == 0:
+        fit_namer(training, Batches(options.folder, np.random.default_rng(2)))
+    for parameter in training.namer.parameters():
+        distributed.broadcast(parameter.data, 0)
 
 
 def work(rank: int, options: argparse.Namespace) -> None:
@@ -271,18 +286,12 @@ def work(rank: int, options: argparse.Namespace) -> None:
     distributed.init_process_group("gloo", meeting, rank=rank, world_size=options.processes)
     keep_memory()
     torch.set_num_threads(1)
-    torch.manual_seed(rank)
-    training = Training(options.weights)
-    training.resume()
-    training.network.load_state_dict(load(options.weights).state_dict())
-    if not options.weights.with_suffix(".pt").exists():
-        training.network.eval()
-        fit_namer(training, Batches(options.folder, np.random.default_rng(2)))
-        for parameter in training.namer.parameters():
-            distributed.broadcast(parameter.data, 0)
+    training = Training(options.weights, load(options.weights))
     aims = Aims(**{aim.name: getattr(options, aim.name) for aim in fields(Aims)})
     state = Focus(training, options.out, aims)
-    state.resume()
+    if not state.resume():
+        begin_naming(training, options)
+    torch.manual_seed(1000 * state.done + rank)
     focus(state, options.folder, options.steps)
     distributed.destroy_process_group()
 
@@ -298,6 +307,9 @@ def main() -> None:
     for aim in fields(Aims):
         parser.add_argument(f"--{aim.name}", type=float, default=aim.default)
     options = parser.parse_args()
+    states = {path.resolve().with_suffix(".pt") for path in (options.weights, options.out)}
+    if options.out.suffix != ".npz" or len(states) == 1:
+        parser.error("the new weights need a name of their own that ends in .npz")
     Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)
     multiprocessing.spawn(work, (options,), options.processes)
 

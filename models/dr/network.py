@@ -1,4 +1,4 @@
-"""The network that grades a retina from 0 to 4, and its weights as a plain npz file.
+"""The network that grades a retina from 0 to 4, and its weights as a plain npz file, or as ONNX.
 
 de la Torre, Valls and Puig, "A deep learning interpretable classifier for diabetic retinopathy
 disease grading" (Neurocomputing 2020). Every layer is named after its receptive field.
@@ -114,5 +114,7 @@ def load(path: Path) -> Network:
     missing, unknown = network.load_state_dict(state, strict=False)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unknown:
-        raise ValueError(f"{path}: lacks {missing} and has unknown {unknown}; train it again")
+        raise ValueError(
+            f"{path}: lacks {missing} and has unknown {unknown}: not the weights of this network"
+        )
     return network.eval()

@@ -12,7 +12,7 @@ from models.dr.network import FIELDS, Network
 
 PEAK = 12  # pixels: what pointing at a lesion means
 POWER = 6  # a norm so high is all but the maximum
-FAIR = 0.8  # of what an even map would show of a kind, beside the others
+FAIR = 0.8  # of what an even map would show of each kind, beside the others
 States = list[tuple[Tensor, Tensor | None]]
 
 
@@ -46,14 +46,16 @@ def along(network: Network, way: Tensor, states: States) -> Tensor:
     return way.mean((2, 3)) @ network.lc.weight.T
 
 
-def astray(given: Tensor, kinds: Tensor, pointing: float = 1.0, margin: float = 1.0) -> Tensor:
+def astray(
+    attribution: Tensor, kinds: Tensor, pointing: float = 1.0, margin: float = 1.0
+) -> Tensor:
     """Measure how wrong an explanation [N, 1, H, W] is about lesions of some kinds [N, K, H, W].
 
     That is how much of its absolute value lies outside them all, how much higher it peaks there, so
     that its peaks are right and not only most of it, and how far some kinds fall behind others.
     """
-    mask, size = kinds.any(1, keepdim=True), given.abs()
-    off = pointing * mispointing(given.clamp(min=0), mask, margin)
+    mask, size = kinds.any(1, keepdim=True), attribution.abs()
+    off = pointing * mispointing(attribution.clamp(min=0), mask, margin)
     return outside(size, mask) + off + unfair(size, kinds)
 
 
@@ -76,8 +78,8 @@ def mispointing(rise: Tensor, mask: Tensor, margin: float = 1.0) -> Tensor:
     """Take the log of the highest place of all over the highest inside, both as norms of `POWER`.
 
     A place is a triangle some 20 pixels wide, much like the Gaussian of the pointing game. It is
-    inside where its middle is; outside it counts as if ``margin`` times as high. Images without
-    lesions have nothing to point at.
+    inside where its middle is; outside it counts as if ``margin`` times as high. Middles are no
+    nearer to the edge than ten pixels. Images without lesions have nothing to point at.
     """
     stride = PEAK // 3
     places = functional.avg_pool2d(functional.avg_pool2d(rise, PEAK, stride), 3, 1)
@@ -96,7 +98,7 @@ def mispointing(rise: Tensor, mask: Tensor, margin: float = 1.0) -> Tensor:
 def unfair(size: Tensor, kinds: Tensor) -> Tensor:
     """Take the log of how far each kind's share falls short of `FAIR` times its share of the area.
 
-    Both are shares of what all kinds have together, so this is 0 where the lesions are as bright.
+    Both are shares of what all kinds have together; an even map costs nothing.
     """
     mask = kinds.any(1, keepdim=True)
     inside, whole = ((size * part).sum((2, 3)) for part in (kinds, mask))

@@ -89,9 +89,7 @@ class Training:
             "grading": self.grading.state_dict(),
             "progress": [self.named, self.drawn, self.passes, self.minutes, self.best],
         }
-        unfinished = self.out.with_suffix(".part.pt")
-        torch.save(state, unfinished)
-        unfinished.replace(self.out.with_suffix(".pt"))
+        write(state, self.out.with_suffix(".pt"))
 
     def resume(self) -> None:
         """Go on from what `keep` wrote, if it wrote anything."""
@@ -114,6 +112,13 @@ class Training:
                 writer.writeheader()
             writer.writerow(line)
         print(", ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """Write a state, first under another name so that nobody reads half a file."""
+    unfinished = path.with_suffix(".part.pt")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
 
 
 def naming_loss(named: Tensor, cells: Tensor) -> Tensor:

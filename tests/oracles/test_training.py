@@ -164,6 +164,7 @@ def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
     """What is stopped goes on where it was, and once all steps are done nothing is left."""
     monkeypatch.setattr(focus, "keep_memory", lambda: None)
     monkeypatch.setattr(focus, "LOOK", 1)
+    torch.manual_seed(0)
     weights, out = tmp_path / "dr.npz", tmp_path / "focused.npz"
     begun = train.Training(weights)
     begun.keep()
