@@ -82,12 +82,7 @@ def shards(folder: Path, seeds: Container[int]) -> list[Shard]:
     """Map the shards that begin with one of these seeds, without reading what is on disk."""
     firsts = [int(path.stem.split("_")[1]) for path in folder.glob("images_*[0-9].npy")]
     return [
-        Shard(
-            *(
-                np.load(folder / f"{part}_{first}.npy", mmap_mode="r")
-                for part in ("images", "lesions", "kinds")
-            )
-        )
+        Shard(*(np.load(folder / f"{part}_{first}.npy", mmap_mode="r") for part in Shard._fields))
         for first in sorted(firsts)
         if first in seeds
     ]
@@ -112,11 +107,10 @@ def main() -> None:
         recipes.append(painted)
     # And it meets both recipes from the start.
     firsts = [f for turn in itertools.zip_longest(*recipes) for f in turn if f is not None]
-    parts = ("images", "lesions", "kinds")
     missing = [
         first
         for first in firsts
-        if not all((options.folder / f"{part}_{first}.npy").exists() for part in parts)
+        if not all((options.folder / f"{part}_{first}.npy").exists() for part in Shard._fields)
     ]
     with multiprocessing.Pool(options.processes) as painters:
         painters.map(functools.partial(paint_shard, options.folder), missing, chunksize=1)

@@ -227,7 +227,7 @@ class Focus:
         return path.exists()
 
     def report(self, validations: list[Validation], gone: np.ndarray) -> None:
-        """Keep the state, the best weights so far, and a line in the log."""
+        """Keep the state and the best weights; print how it goes (`gone` is this process's)."""
         facts = {
             "steps": self.done,
             "minutes": round(self.minutes, 1),

@@ -186,6 +186,16 @@ def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
     assert set(load(out).state_dict()) == set(begun.network.state_dict())
 
 
+def test_new_weights_need_a_name_of_their_own(tmp_path, monkeypatch, capsys):
+    """Neither those that they begin with nor their state may be written over."""
+    for weights, out in (("dr.npz", "dr.npz"), ("dr.onnx", "dr.npz"), ("dr.npz", "focused.onnx")):
+        asked = ["focus.py", str(tmp_path), str(tmp_path / weights), str(tmp_path / out)]
+        monkeypatch.setattr(sys, "argv", asked)
+        with pytest.raises(SystemExit):
+            focus.main()
+        assert "a name of their own that ends in .npz" in capsys.readouterr().err
+
+
 def test_weights_alone_get_a_head_that_names(retinas, tmp_path, monkeypatch):
     """The head learns and the layers below it do not; an ONNX file holds the same weights."""
     monkeypatch.setattr(processor, "fastest", lambda: torch.float32)
