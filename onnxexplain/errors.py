@@ -48,6 +48,11 @@ class RuntimeDiffers(UserWarning):
     """ONNX Runtime answers otherwise on this processor than the model's file says."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return the names most like ``name`` as an ending for an error message."""
     known = list(known)

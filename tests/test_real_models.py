@@ -102,7 +102,9 @@ def test_graph_of_the_network(network):
     wanted = {"conv": 15, "batchnorm": 15, "relu": 15, "pool": 8, "gemm": 1}
     assert {kind: kinds[kind] for kind in wanted} == wanted
     learned, running = 385_877, 2 * 800  # every normalisation holds a mean and a variance too
-    assert f"{learned + running:,}" in network.summary()
+    table = network.summary()
+    assert f"{learned + running:,}" in table
+    assert table.endswith(f"{learned:,} were trained, {running:,} are running statistics")
 
 
 def test_scores(explained):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxexplain.errors import InputError, MethodError
+from onnxexplain.errors import InputError, MethodError, first_line
 
 if TYPE_CHECKING:
     from onnxexplain import Model
@@ -52,20 +52,16 @@ def _arrays(model: "Model", path: Path) -> dict[str, Any]:
     except MemoryError as error:
         raise InputError(f"{path}: too large for the memory") from error
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or first_line(error)
         raise InputError(f"{path}: cannot be read ({reason})") from error
     except Exception as error:  # numpy and zipfile each have kinds of their own
-        raise InputError(f"{path}: damaged, or no array file ({_first_line(error)})") from error
+        raise InputError(f"{path}: damaged, or no array file ({first_line(error)})") from error
     if len(model.inputs) == len(arrays) == 1:
         return dict(zip(model.inputs, arrays.values(), strict=True))
     if "" in arrays:
         names = ", ".join(model.inputs)
         raise InputError(f"{path}: the model has several inputs ({names}); give them in an .npz")
     return arrays
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 # ----- Options -----

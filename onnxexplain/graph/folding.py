@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from onnxexplain.errors import ModelError
+from onnxexplain.errors import ModelError, first_line
 from onnxexplain.graph import weightless
 from onnxexplain.graph.inference import inferred
 from onnxexplain.graph.node import reads
@@ -38,7 +38,7 @@ def infer(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         strict = not any(map(_has_graph, model.graph.node)) and not _foreign(model)
         typed = inferred(model, strict=strict)
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0].rpartition("error(s): ")[2]
+        first = first_line(error).rpartition("error(s): ")[2]
         raise ModelError(f"the model's shapes do not fit together: {first}") from error
     shapes = {}
     graph = typed.graph

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from onnxexplain.errors import ModelError, OnnxExplainError
+from onnxexplain.errors import ModelError, OnnxExplainError, first_line
 from onnxexplain.graph import folding, functions, inference_form
 from onnxexplain.graph.floats import float_tensors, retype
 from onnxexplain.graph.folding import Array, Run
@@ -93,8 +93,7 @@ def lower(
     except OnnxExplainError:
         raise
     except _DAMAGED as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the model is inconsistent ({line})") from error
+        raise ModelError(f"the model is inconsistent ({first_line(error)})") from error
 
 
 def _lower(

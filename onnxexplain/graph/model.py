@@ -17,7 +17,7 @@ from onnx.external_data_helper import (
     uses_external_data,
 )
 
-from onnxexplain.errors import ModelError
+from onnxexplain.errors import ModelError, first_line
 from onnxexplain.graph.node import Node, array, read_nodes
 from onnxexplain.graph.summary import summarise
 
@@ -192,7 +192,9 @@ def _bring_external(proto: onnx.ModelProto, folder: Path | None, name: str) -> N
     try:
         load_external_data_for_model(proto, str(folder))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{name}: external weights cannot be read ({_line(error)})") from error
+        raise ModelError(
+            f"{name}: external weights cannot be read ({first_line(error)})"
+        ) from error
 
 
 def _tensors(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
@@ -280,7 +282,3 @@ def _draw(model: Model) -> nx.MultiDiGraph:
         if name in maker:
             graph.add_edge(maker[name], vertex, tensor=name, slot=0)
     return graph
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxexplain.errors import ModelError
+from onnxexplain.errors import ModelError, first_line
 
 KINDS = {
     "BatchNormalization": "batchnorm",
@@ -117,5 +117,4 @@ def array(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
     try:
         return onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the tensor `{tensor.name}` is damaged ({line})") from error
+        raise ModelError(f"the tensor `{tensor.name}` is damaged ({first_line(error)})") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper, version_converter
 
-from onnxexplain.errors import ModelError
+from onnxexplain.errors import ModelError, first_line
 from onnxexplain.graph import old_scan, weightless
 from onnxexplain.graph.node import array, read_nodes
 from onnxexplain.graph.resized import constants
@@ -54,9 +54,8 @@ def raise_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
         # Nodes of other domains are left as they are.
         model = weightless.apply(lambda m: version_converter.convert_version(m, lowest), model)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"the model's opset {old} cannot be raised to {lowest} ({reason}); "
+            f"the model's opset {old} cannot be raised to {lowest} ({first_line(error)}); "
             "export it again with a newer opset"
         ) from error
     del model.graph.value_info[:]  # types as the old opset has them

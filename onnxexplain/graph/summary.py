@@ -13,8 +13,9 @@ from onnxexplain.graph.receptive_field import receptive_fields
 def summarise(proto: onnx.ModelProto, nodes: tuple[Node, ...]) -> str:
     """Return a table of nodes with output shape, parameters, multiply-adds and receptive field.
 
-    Shared weights are counted once, at their first use. Multiply-adds count one per weight and
-    output position, without biases.
+    Shared weights are counted once, at their first use; the running statistics of batch
+    normalisations, which no training step moves, are told apart at the end. Multiply-adds count one
+    per weight and output position, without biases.
     """
     shapes = static_shapes(proto)
     weights = {t.name: tuple(t.dims) for t in proto.graph.initializer}
@@ -22,13 +23,15 @@ def summarise(proto: onnx.ModelProto, nodes: tuple[Node, ...]) -> str:
     source = next((n for n in inputs if len(shapes.get(n, ())) > 2), "")
     fields = receptive_fields(nodes, shapes | weights, source) if source else {}
     counted: set[str] = set()
-    rows, total, work = [], 0, 0
+    rows, total, work, statistics = [], 0, 0, 0
     for node in nodes:
         own = {t for t in node.inputs if t in weights} - counted
         counted |= own
         parameters = sum(math.prod(weights[t]) for t in own)
         cost = _multiply_adds(node, weights, shapes)
         total, work = total + parameters, work + cost
+        if node.op_type == "BatchNormalization":
+            statistics += sum(math.prod(weights[t]) for t in own.intersection(node.inputs[3:5]))
         first = node.outputs[0] if node.outputs else ""
         field = fields.get(first)
         seen = "x".join(f"{axis.size:g}" for axis in field) if field else ""
@@ -36,7 +39,10 @@ def summarise(proto: onnx.ModelProto, nodes: tuple[Node, ...]) -> str:
         rows.append((node.name, node.kind, shape, _count(parameters), _count(cost), seen))
     head = ("node", "kind", "output", "parameters", "multiply-adds", "receptive field")
     tail = ("total", f"{len(nodes)} nodes", "", f"{total:,}", f"{work:,}", "")
-    return _table([head, *rows, tail])
+    table = _table([head, *rows, tail])
+    if not statistics:
+        return table
+    return f"{table}\n{total - statistics:,} were trained, {statistics:,} are running statistics"
 
 
 def static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from onnxexplain.errors import InputError
+from onnxexplain.errors import InputError, first_line
 from onnxexplain.photograph import fundus
 from onnxexplain.photograph.recipe import Recipe
 
@@ -136,8 +136,7 @@ def _as_input_error(path: Path, most: int) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{path}: too large for the memory") from error
     except Exception as error:  # every decoder of Pillow has kinds of its own
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: damaged, or cut short ({line})") from error
+        raise InputError(f"{path}: damaged, or cut short ({first_line(error)})") from error
     finally:
         Image.MAX_IMAGE_PIXELS = before
 

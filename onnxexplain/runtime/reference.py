@@ -12,7 +12,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as AnyMaxPool
 from onnx.reference.ops.op_pad import Pad_18 as AnyPad
 
-from onnxexplain.errors import ModelError, OnnxExplainError
+from onnxexplain.errors import ModelError, OnnxExplainError, first_line
 from onnxexplain.graph.spelled.quantised import dequantised
 from onnxexplain.runtime.reference_norms import NORMS
 from onnxexplain.runtime.reference_spatial import SPATIAL, padded
@@ -177,6 +177,5 @@ def evaluate(
     except OnnxExplainError:
         raise
     except Exception as error:  # an interpreter in Python: a damaged file makes it say anything
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"ONNX's reference cannot run the model: {line}") from error
+        raise ModelError(f"ONNX's reference cannot run the model: {first_line(error)}") from error
     return {name: np.asarray(feeds[name] if name in feeds else found[name]) for name in tensors}
