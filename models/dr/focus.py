@@ -18,22 +18,23 @@ import json
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.dr.batches import Batch, Batches
 from models.dr.dataset import CHOOSING, SHARD, shards
 from models.dr.kappa import confuse, kappa
-from models.dr.lesions import KINDS
+from models.dr.lesions import DECIDING, KINDS
 from models.dr.network import GRADES, Network, load, normalise, save
 from models.dr.processor import keep_memory, lay_fast, run_fast
-from models.dr.reasons import along, astray, run
+from models.dr.reasons import Weights, along, astray, run
 from models.dr.train import (
     CROP,
     Training,
@@ -49,19 +50,37 @@ from models.dr.truth import WIDER, measure, wider
 
 CROPS, WHOLE = 6, 3  # in one step of one process
 GRADED = 5  # more retinas in a step, only to grade,
-REUSE = 4  # and for how many steps what rf125 made of them is used
-LOOK = 50  # steps between two looks at the validation retinas
+REUSE = 8  # and for how many steps what rf125 made of them is used
+KEPT = 0.98  # of the mean of the weights in a step; what is kept and looked at is that mean
+LONELY = 0.6  # of the images are of lone eyes
+FIRM = 2 / 3  # of the way is for the maps above all; on the rest grading is made firm
+LOOK = 100  # steps between two looks at the validation retinas
+# Which kinds [grades, kinds] make a grade by themselves.
+MAKES = torch.tensor([[kind in DECIDING.get(g, ()) for kind in KINDS] for g in range(GRADES)])
 
 
 @dataclass(frozen=True)
 class Aims:
     """How fast to learn, and how the aims weigh beside the naming of lesions."""
 
-    rate: float = 3e-4
-    penalty: float = 1.5  # weight of the penalty on explanations
-    pointing: float = 1.0  # weight of `mispointing` in it
-    margin: float = 1.0  # factor there on what lies outside the lesions
-    grading: float = 4.0  # weight of the cross-entropy
+    rate: float = 1e-3
+    penalty: float = 2.0  # weight of the penalty on explanations
+    pointing: float = 3.0  # weight of `mispointing` in it
+    margin: float = 1.5  # factor there on what lies outside the lesions
+    fairness: float = 2.0  # weight of `unfair` in it
+    grading: float = 6.0  # weight of the cross-entropy
+    firmness: float = 5.0  # times as much of it from `FIRM` on
+
+    @property
+    def weights(self) -> Weights:
+        """Those within the penalty."""
+        return Weights(self.pointing, self.margin, self.fairness)
+
+    def after(self, past: float) -> "Aims":
+        """Return what counts once this part of the way lies behind."""
+        rate = self.rate * fall(past, least=0.02)
+        firmer = self.firmness if past >= FIRM else 1.0
+        return replace(self, rate=rate, grading=firmer * self.grading)
 
 
 def learn(training: Training, aims: Aims, batch: Batch, whole: bool) -> tuple[Tensor, float]:
@@ -79,7 +98,7 @@ def learn(training: Training, aims: Aims, batch: Batch, whole: bool) -> tuple[Te
     (slope,) = torch.autograd.grad(chosen, x, retain_graph=True)
     slope = slope.detach().requires_grad_()
     attribution = (x.detach() * slope).sum(1, keepdim=True)
-    off = astray(attribution, widened(batch.kinds), aims.pointing, aims.margin)
+    off = astray(attribution, widened(batch.kinds), MAKES[grades], aims.weights)
     (way,) = torch.autograd.grad(off, slope)
     with run_fast():
         change = along(network, way, states).float()
@@ -204,11 +223,19 @@ class Focus:
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.Adam(self.training.parameters(), self.aims.rate)
+        average = get_ema_multi_avg_fn(KEPT)
+        self.mean = AveragedModel(self.training.network, multi_avg_fn=average)
+
+    @property
+    def averaged(self) -> Network:
+        """The network with the mean of its latest weights."""
+        return cast(Network, self.mean.module)
 
     def keep(self) -> None:
         """Write everything needed to go on later."""
         state = {
             "network": self.training.network.state_dict(),
+            "mean": self.mean.state_dict(),
             "namer": self.training.namer.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "progress": [self.done, self.minutes, self.best],
@@ -221,6 +248,7 @@ class Focus:
         if path.exists():
             state = torch.load(path, weights_only=True)
             self.training.network.load_state_dict(state["network"])
+            self.mean.load_state_dict(state["mean"])
             self.training.namer.load_state_dict(state["namer"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.done, self.minutes, self.best = state["progress"]
@@ -240,29 +268,32 @@ class Focus:
         worth = sum(one.worth for one in validations)
         if worth > self.best:
             self.best = worth
-            save(self.training.network, self.out)
+            save(self.averaged, self.out)
             self.out.with_suffix(".json").write_text(json.dumps({"focus": facts}, indent=1))
         self.keep()
 
 
 def focus(state: Focus, folder: Path, steps: int) -> None:
     """Go on to so many steps; each sees crops and whole retinas in every process."""
-    training, aims, rank = state.training, state.aims, distributed.get_rank()
+    training, rank = state.training, distributed.get_rank()
     training.network.eval()
+    state.averaged.eval()
     parameters = list(training.parameters())
-    source = Batches(folder, np.random.default_rng([1, rank, state.done]))
+    source = Batches(folder, np.random.default_rng([1, rank, state.done]), LONELY)
     seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=REUSE)
     while state.done < steps:
         began, gone = time.perf_counter(), []
         for _ in range(min(LOOK, steps - state.done)):
-            state.optimiser.param_groups[0]["lr"] = aims.rate * fall(state.done / steps, least=0.02)
+            aims = state.aims.after(state.done / steps)
+            state.optimiser.param_groups[0]["lr"] = aims.rate
             state.optimiser.zero_grad()
             gone.append(step(training, aims, source, seen))
             agree(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             state.optimiser.step()
+            state.mean.update_parameters(training.network)
             state.done += 1
-        validations = validate_all(training.network, folder)
+        validations = validate_all(state.averaged, folder)
         state.minutes += (time.perf_counter() - began) / 60
         if rank == 0:
             state.report(validations, np.mean(gone, 0))
@@ -302,7 +333,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where dataset.py paints")
     parser.add_argument("weights", type=Path, help="what train.py wrote, or an ONNX file")
     parser.add_argument("out", type=Path, help="the new weights")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--processes", type=int, default=2)
     for aim in fields(Aims):
         parser.add_argument(f"--{aim.name}", type=float, default=aim.default)

@@ -4,6 +4,8 @@ The explanation is input * gradient. The gradient of something made of a gradien
 here than differentiating twice: see `along`.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,7 +14,7 @@ from models.dr.network import FIELDS, Network
 
 PEAK = 12  # pixels: what pointing at a lesion means
 POWER = 6  # a norm so high is all but the maximum
-FAIR = 0.8  # of what an even map would show of each kind, beside the others
+FAIR = 0.9  # of what an even map would show of each kind, beside the others
 States = list[tuple[Tensor, Tensor | None]]
 
 
@@ -46,17 +48,25 @@ def along(network: Network, way: Tensor, states: States) -> Tensor:
     return way.mean((2, 3)) @ network.lc.weight.T
 
 
-def astray(
-    attribution: Tensor, kinds: Tensor, pointing: float = 1.0, margin: float = 1.0
-) -> Tensor:
+class Weights(NamedTuple):
+    """What `mispointing` and `unfair` weigh beside `outside`, and the margin of the former."""
+
+    pointing: float = 1.0
+    margin: float = 1.0
+    fairness: float = 1.0
+
+
+def astray(attribution: Tensor, kinds: Tensor, makes: Tensor, weights: Weights) -> Tensor:
     """Measure how wrong an explanation [N, 1, H, W] is about lesions of some kinds [N, K, H, W].
 
-    That is how much of its absolute value lies outside them all, how much higher it peaks there, so
-    that its peaks are right and not only most of it, and how far some kinds fall behind others.
+    That is how much of its absolute value lies outside them all; how much higher it peaks than in
+    the kinds that make the grade by themselves, bool [N, K], so that its peaks are right and not
+    only most of it; and how far some kinds fall behind others.
     """
     mask, size = kinds.any(1, keepdim=True), attribution.abs()
-    off = pointing * mispointing(attribution.clamp(min=0), mask, margin)
-    return outside(size, mask) + off + unfair(size, kinds)
+    deciding = (kinds & makes[:, :, None, None]).any(1, keepdim=True)
+    peak = mispointing(attribution.clamp(min=0), deciding, weights.margin)
+    return outside(size, mask) + weights.pointing * peak + weights.fairness * unfair(size, kinds)
 
 
 def outside(size: Tensor, mask: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from models.dr import dataset, focus, processor, train  # noqa: E402
 from models.dr.batches import Batches  # noqa: E402
 from models.dr.lesions import KINDS  # noqa: E402
 from models.dr.network import Network, load, save  # noqa: E402
-from models.dr.reasons import FAIR, along, mispointing, run, unfair  # noqa: E402
+from models.dr.reasons import FAIR, Weights, along, astray, mispointing, run, unfair  # noqa: E402
 from models.dr.truth import WIDER, wider  # noqa: E402
 
 pytestmark = pytest.mark.oracle
@@ -160,6 +160,32 @@ def test_kinds_share_as_their_areas_do():
     assert float(unfair(size, kinds & False)) == 0
 
 
+def test_a_peak_belongs_where_the_grade_is_made():
+    """On another kind it costs its height, though what lies there is not astray."""
+    kinds = torch.zeros(1, 2, 160, 160, dtype=torch.bool)
+    kinds[:, 0, 30:50, 30:50], kinds[:, 1, 110:130, 90:110] = True, True
+    attribution = torch.zeros(1, 1, 160, 160)
+    attribution[..., 38:42, 38:42], attribution[..., 118:122, 98:102] = 1.0, 3.0
+
+    def gone(*makes):
+        weights = Weights(pointing=2.0, margin=1.0, fairness=0.0)
+        return float(astray(attribution, kinds, torch.tensor([makes]), weights))
+
+    assert gone(True, True) < 1e-3
+    assert gone(False, True) < 1e-3
+    assert np.isclose(gone(True, False), 2 * np.log(3), atol=0.04)
+    assert gone(False, False) < 1e-3  # nothing to point at
+
+
+def test_grading_is_made_firm_at_the_end():
+    aims = focus.Aims(rate=1e-3, grading=6, firmness=5)
+    assert aims.after(0).grading == aims.after(focus.FIRM - 0.01).grading == 6
+    assert aims.after(focus.FIRM).grading == aims.after(1).grading == 30
+    rates = [aims.after(past).rate for past in np.linspace(0, 1, 9)]
+    assert rates[0] == 1e-3
+    assert (np.diff(rates) < 0).all()
+
+
 def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
     """What is stopped goes on where it was, and once all steps are done nothing is left."""
     monkeypatch.setattr(focus, "keep_memory", lambda: None)
@@ -183,7 +209,13 @@ def test_focuses_and_goes_on(retinas, tmp_path, monkeypatch):
     assert torch.equal(first["network"][name], again["network"][name])
     assert not torch.equal(first["network"][name], second["network"][name])
     assert not torch.equal(first["network"][name], begun.network.state_dict()[name])
-    assert set(load(out).state_dict()) == set(begun.network.state_dict())
+    kept = load(out).state_dict()
+    assert set(kept) == set(begun.network.state_dict())
+    # After one step there is but one of them; then the mean goes a little of the way.
+    assert torch.equal(first["mean"][f"module.{name}"], first["network"][name])
+    mean = torch.lerp(first["network"][name], second["network"][name], 1 - focus.KEPT)
+    assert torch.allclose(second["mean"][f"module.{name}"], mean, atol=1e-7)
+    assert any(torch.equal(kept[name], s["mean"][f"module.{name}"]) for s in (first, second))
 
 
 def test_new_weights_need_a_name_of_their_own(tmp_path, monkeypatch, capsys):
