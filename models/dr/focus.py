@@ -9,8 +9,8 @@ that `train.py` left.
 `python -m models.dr.focus folder dr.npz focused.npz` begins with these weights and the head that
 names lesions, which `train.py` left in dr.pt, and keeps the weights, a running mean of them, that
 grade and localise best on validation retinas, usual and lone ones (`dataset.py`). Weights alone
-will do, those of an ONNX file too: then the head is fitted to them first. Stopped, it goes on from focused.pt. Every process does
-as much, so two take half the steps that one would need.
+will do, those of an ONNX file too: then the head is fitted to them first. Stopped, it goes on from
+focused.pt. Every process does as much, so two take half the steps that one would need.
 """
 
 import argparse
