@@ -104,7 +104,7 @@ def test_graph_of_the_network(network):
     learned, running = 385_877, 2 * 800  # every normalisation holds a mean and a variance too
     table = network.summary()
     assert f"{learned + running:,}" in table
-    assert table.endswith(f"{learned:,} were trained, {running:,} are running statistics")
+    assert table.endswith(f"{learned:,} without the {running:,} running statistics")
 
 
 def test_scores(explained):

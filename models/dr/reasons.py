@@ -51,9 +51,9 @@ def along(network: Network, way: Tensor, states: States) -> Tensor:
 class Weights(NamedTuple):
     """What `mispointing` and `unfair` weigh beside `outside`, and the margin of the former."""
 
-    pointing: float = 1.0
-    margin: float = 1.0
-    fairness: float = 1.0
+    pointing: float
+    margin: float
+    fairness: float
 
 
 def astray(attribution: Tensor, kinds: Tensor, makes: Tensor, weights: Weights) -> Tensor:

@@ -14,8 +14,8 @@ def summarise(proto: onnx.ModelProto, nodes: tuple[Node, ...]) -> str:
     """Return a table of nodes with output shape, parameters, multiply-adds and receptive field.
 
     Shared weights are counted once, at their first use; the running statistics of batch
-    normalisations, which no training step moves, are told apart at the end. Multiply-adds count one
-    per weight and output position, without biases.
+    normalisations, which no gradient moves, are told apart at the end. Multiply-adds count one per
+    weight and output position, without biases.
     """
     shapes = static_shapes(proto)
     weights = {t.name: tuple(t.dims) for t in proto.graph.initializer}
@@ -42,7 +42,7 @@ def summarise(proto: onnx.ModelProto, nodes: tuple[Node, ...]) -> str:
     table = _table([head, *rows, tail])
     if not statistics:
         return table
-    return f"{table}\n{total - statistics:,} were trained, {statistics:,} are running statistics"
+    return f"{table}\n{total - statistics:,} without the {statistics:,} running statistics"
 
 
 def static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
