@@ -101,6 +101,9 @@ def read_weights(path: str | Path) -> dict[str, Array]:
             from safetensors.numpy import load_file
 
             return dict(load_file(path))
+    except ValueError as error:
+        # numpy's own words advise loading pickles, which run code from the file.
+        raise InputError(f"{path}: damaged, or holds pickled objects, which are never loaded") from error
     except Exception as error:  # numpy, zipfile and safetensors each have their own kinds
         raise InputError(f"{path}: cannot be read as weights ({error})") from error
     return _checkpoint(path)

@@ -438,6 +438,11 @@ def test_weights_of_something_else(tmp_path):
     fails(ox.InputError, "no such file", lambda: ox.dr_network(tmp_path / "w.npz", out))
     (tmp_path / "w.npz").write_bytes(b"PK\x03\x04 not really")
     fails(ox.InputError, "cannot be read", lambda: ox.dr_network(tmp_path / "w.npz", out))
+    (tmp_path / "junk.npz").write_text("no archive")
+    np.savez(tmp_path / "pickled.npz", a=np.array([{}], object))
+    for name in ("pickled.npz", "junk.npz"):
+        said = "pickled objects, which are never loaded"
+        fails(ox.InputError, said, lambda name=name: ox.dr_network(tmp_path / name, out))
     np.savez(tmp_path / "x.npz", a=np.ones(3))
     fails(ox.InputError, "DR network", lambda: ox.dr_network(tmp_path / "x.npz", out))
     assert not out.exists()

@@ -54,6 +54,9 @@ def _arrays(model: "Model", path: Path) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise InputError(f"{path}: cannot be read ({reason})") from error
+    except ValueError as error:
+        # numpy's own words advise loading pickles, which run code from the file.
+        raise InputError(f"{path}: damaged, or holds pickled objects, which are never loaded") from error
     except Exception as error:  # numpy and zipfile each have kinds of their own
         raise InputError(f"{path}: damaged, or no array file ({first_line(error)})") from error
     if len(model.inputs) == len(arrays) == 1:

@@ -161,7 +161,8 @@ WRONG = [
     (("two.txt", "photo.png"), 1, "not an ONNX model"),
     (("model.onnx", "nan.npy"), 1, "NaN"),
     (("model.onnx", "small.npy"), 1, "[1, 3, 9, 9]"),
-    (("model.onnx", "pickled.npy"), 1, "pickle"),
+    (("model.onnx", "pickled.npy"), 1, "pickled objects, which are never loaded"),
+    (("model.onnx", "junk.npz"), 1, "pickled objects, which are never loaded"),
     (("model.onnx", "cut.npy"), 1, "cut.npy"),
     (("model.onnx", "."), 1, "folder"),
     (("model.onnx", "photo.png", "-o", "two.txt"), 1, "cannot be written"),
@@ -175,6 +176,7 @@ def test_what_is_wrong_is_one_clear_line(call, here, arguments, code, said):
     np.save(here / "nan.npy", np.full((1, 3, 24, 24), np.nan, np.float32))
     np.save(here / "small.npy", np.zeros((1, 3, 9, 9), np.float32))
     np.save(here / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    (here / "junk.npz").write_text("no archive")
     (here / "cut.npy").write_bytes((here / "array.npy").read_bytes()[:500])
     told = call("explain", *arguments, "--device", "cpu")
     assert told.code == code
