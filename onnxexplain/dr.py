@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from onnxexplain.arrays import Array, read_arrays
 from onnxexplain.errors import DeviceError, InputError
 from onnxexplain.save import write_whole
-
-Array = np.ndarray[Any, Any]
 
 LAYERS = ("rf3 rf5 rf9 rf13 rf21 rf29 rf45 rf61 rf93 rf125 rf189 rf253 rf381 rf509 rf637").split()
 """The convolutions, named by their nominal receptive field."""
@@ -93,20 +92,16 @@ def read_weights(path: str | Path) -> dict[str, Array]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                return dict(held)
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
+    if path.suffix == ".npz":
+        return read_arrays(path)
+    if path.suffix != ".safetensors":
+        return _checkpoint(path)
+    from safetensors.numpy import load_file
 
-            return dict(load_file(path))
-    except ValueError as error:
-        # numpy's own words advise loading pickles, which run code from the file.
-        raise InputError(f"{path}: damaged, or holds pickled objects, which are never loaded") from error
-    except Exception as error:  # numpy, zipfile and safetensors each have their own kinds
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # safetensors has kinds of its own
         raise InputError(f"{path}: cannot be read as weights ({error})") from error
-    return _checkpoint(path)
 
 
 def _checkpoint(path: Path) -> dict[str, Array]:

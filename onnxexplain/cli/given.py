@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxexplain.errors import InputError, MethodError, first_line
+from onnxexplain.errors import InputError, MethodError
 
 if TYPE_CHECKING:
     from onnxexplain import Model
@@ -40,25 +40,9 @@ def read(model: "Model", path: Path, preset: str | None, flags: dict[str, Any], 
 
 
 def _arrays(model: "Model", path: Path) -> dict[str, Any]:
-    import numpy as np
+    from onnxexplain.arrays import read_arrays
 
-    try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            arrays = {"": held}
-        else:
-            with held:
-                arrays = {name: held[name] for name in held.files}
-    except MemoryError as error:
-        raise InputError(f"{path}: too large for the memory") from error
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise InputError(f"{path}: cannot be read ({reason})") from error
-    except ValueError as error:
-        # numpy's own words advise loading pickles, which run code from the file.
-        raise InputError(f"{path}: damaged, or holds pickled objects, which are never loaded") from error
-    except Exception as error:  # numpy and zipfile each have kinds of their own
-        raise InputError(f"{path}: damaged, or no array file ({first_line(error)})") from error
+    arrays = read_arrays(path)
     if len(model.inputs) == len(arrays) == 1:
         return dict(zip(model.inputs, arrays.values(), strict=True))
     if "" in arrays:
