@@ -8,6 +8,7 @@ from scipy import ndimage
 from models.dr.canvas import Canvas, Point
 
 STEP = 0.012
+FADING = 0.25  # the last of a vessel's way, on which it thins to a capillary
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,14 @@ class Vessel:
     points: np.ndarray
     width: np.ndarray
     vein: bool
+
+    @property
+    def fading(self) -> np.ndarray:
+        """The width along the way as it is painted: none ends in view but in capillaries."""
+        if np.hypot(*self.points[-1]) > 1:
+            return self.width
+        left = STEP * np.arange(len(self.points))[::-1]
+        return self.width * np.minimum(left / FADING, 1)
 
 
 @dataclass(frozen=True)
@@ -130,14 +139,14 @@ def paint(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
     rich = rng.uniform(0.8, 1.25)
     for vein, strength in ((False, 0.45 * rich), (True, 0.68 * rich)):
         tracks = [
-            (v.points, v.width, strength * min(1, 0.3 + v.width[0] / 0.024))
+            (v.points, v.fading, strength * min(1, 0.3 + v.width[0] / 0.024))
             for v in eye.vessels
             if v.vein == vein
         ]
         softened = ndimage.gaussian_filter(canvas.ribbons(tracks), 0.0025 / canvas.pixel)
         canvas.add("blood", softened)
     # The wall of a large artery reflects the flash as a bright line along its middle.
-    shine = [(v.points, v.width * 0.3, 1.0) for v in eye.vessels if v.width[0] > 0.012]
+    shine = [(v.points, v.fading * 0.3, 1.0) for v in eye.vessels if v.width[0] > 0.012]
     canvas.add("glint", canvas.ribbons(shine) * rng.uniform(0.05, 0.3))
 
 

@@ -15,6 +15,7 @@ from models.dr.network import GRADES, MEAN, STD, normalise
 
 GRAIN = 12  # of 255 levels: the most noise that a camera may add
 NEAR = 0.7  # so often a crop is chosen about a lesion, where there is one
+HARD = KINDS.index("neovessels")  # the kind that is missed most where it alone makes the grade
 
 
 class Batch(NamedTuple):
@@ -32,7 +33,8 @@ class Batch(NamedTuple):
 class Batches:
     """Draws images of every grade equally often from the shards that are on disk by now.
 
-    Where there are lone eyes (`dataset.py`), this share of the images are.
+    Where there are lone eyes (`dataset.py`), this share of the images are. Of two of those that are
+    drawn, one that shows the kind that is `HARD` is taken.
     """
 
     def __init__(self, folder: Path, rng: np.random.Generator, lone: float = 0.5) -> None:
@@ -74,9 +76,12 @@ class Batches:
 
     def _draw(self, grade: int, crop: int | None) -> list[np.ndarray]:
         """Return one image, the kinds at its pixels and in its cells, turned and maybe mirrored."""
-        painted = self.sole if self.sole and self.rng.random() < self.lone else self.usual
+        lone = bool(self.sole) and self.rng.random() < self.lone
+        painted = self.sole if lone else self.usual
         shard = painted[self.rng.integers(len(painted))]
-        i = grade + GRADES * int(self.rng.integers(len(shard.images) // GRADES))
+        i, other = grade + GRADES * self.rng.integers(len(shard.images) // GRADES, size=2)
+        if lone and shard.lesions[other, HARD].any():
+            i = other
         image, kinds, cells = shard.images[i], shard.kinds[i], shard.lesions[i].transpose(1, 2, 0)
         if crop:
             row, column = self._place(shard, i, crop // CELL)

@@ -16,6 +16,8 @@ focused.pt. Every process does as much, so two take half the steps that one woul
 import argparse
 import json
 import math
+import signal
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, fields, replace
@@ -342,7 +344,9 @@ def main() -> None:
     if options.out.suffix != ".npz" or len(states) == 1:
         parser.error("the new weights need a name of their own that ends in .npz")
     Path(f"{options.out.resolve()}.meeting").unlink(missing_ok=True)
-    multiprocessing.spawn(work, (options,), options.processes)
+    # Leaving in order takes the other processes along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    multiprocessing.spawn(work, (options,), options.processes, daemon=True)
 
 
 if __name__ == "__main__":

@@ -61,12 +61,13 @@ def astray(attribution: Tensor, kinds: Tensor, makes: Tensor, weights: Weights) 
 
     That is how much of its absolute value lies outside them all; how much higher it peaks than in
     the kinds that make the grade by themselves, bool [N, K], so that its peaks are right and not
-    only most of it; and how far some kinds fall behind others.
+    only most of it; and how far some of those fall behind other kinds.
     """
     mask, size = kinds.any(1, keepdim=True), attribution.abs()
     deciding = (kinds & makes[:, :, None, None]).any(1, keepdim=True)
     peak = mispointing(attribution.clamp(min=0), deciding, weights.margin)
-    return outside(size, mask) + weights.pointing * peak + weights.fairness * unfair(size, kinds)
+    passed = unfair(size, kinds, makes)
+    return outside(size, mask) + weights.pointing * peak + weights.fairness * passed
 
 
 def outside(size: Tensor, mask: Tensor) -> Tensor:
@@ -105,10 +106,11 @@ def mispointing(rise: Tensor, mask: Tensor, margin: float = 1.0) -> Tensor:
     return torch.log(whole / found).sum() / POWER / len(mask)
 
 
-def unfair(size: Tensor, kinds: Tensor) -> Tensor:
-    """Take the log of how far each kind's share falls short of `FAIR` times its share of the area.
+def unfair(size: Tensor, kinds: Tensor, makes: Tensor) -> Tensor:
+    """Take the log of how far a kind's share falls short of `FAIR` times its share of the area.
 
-    Both are shares of what all kinds have together; an even map costs nothing.
+    Both are shares of what all kinds have together; an even map costs nothing. Only those that make
+    the grade by themselves, bool [N, K], have to have theirs.
     """
     mask = kinds.any(1, keepdim=True)
     inside, whole = ((size * part).sum((2, 3)) for part in (kinds, mask))
@@ -116,4 +118,4 @@ def unfair(size: Tensor, kinds: Tensor) -> Tensor:
     floor = 1e-6 * whole.detach() + 1e-30
     owed = FAIR * area / areas.clamp(min=1)
     short = torch.log((owed * whole + floor) / (inside + floor)).clamp(min=0)
-    return short.sum(1).mean()
+    return (short * makes).sum(1).mean()

@@ -8,6 +8,8 @@ import pytest
 from scipy import ndimage
 
 import onnxexplain as ox
+from models.dr.anatomy import Eye, Vessel, grow, paint
+from models.dr.canvas import Canvas
 from models.dr.dataset import LONE, eye
 from models.dr.lesions import DECIDING
 from models.dr.retina import retina
@@ -56,6 +58,31 @@ def test_size(size):
 def test_grade_beyond_the_scale():
     with pytest.raises(ValueError, match="the scale runs"):
         retina(1, 5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_vessels_end_in_capillaries(seed):
+    """Along a vessel is blood, and at an end in view none: a stump is as dark as a lesion."""
+    eye, canvas = grow(np.random.default_rng(seed)), Canvas(640)
+    alone = [v for v in eye.vessels if np.hypot(*v.points[-1]) < 0.95 and not beside(eye, v)]
+    paint(canvas, eye, np.random.default_rng(0))
+    ends = np.array([v.points[-1] for v in alone])
+    assert len(alone) > 5
+    middles = np.array([v.points[len(v.points) // 2] for v in alone])
+    assert blood(canvas, ends).max() < 0.1
+    assert np.median(blood(canvas, middles)) > 0.1
+
+
+def blood(canvas: Canvas, points: np.ndarray) -> np.ndarray:
+    """Tell how much blood a canvas shows at points [n, 2]."""
+    columns, rows = ((points + 1) / canvas.pixel).astype(int).T
+    return canvas.layers["blood"][rows, columns]
+
+
+def beside(eye: Eye, vessel: Vessel) -> bool:
+    """Tell whether another vessel runs by the end of this one."""
+    others = np.concatenate([v.points for v in eye.vessels if v is not vessel])
+    return bool(np.hypot(*(others - vessel.points[-1]).T).min() < 0.05)
 
 
 # ----- Lone eyes: one kind decides -----

@@ -4,6 +4,8 @@
 """
 
 import argparse
+import os
+import signal
 import sys
 from dataclasses import asdict
 
@@ -15,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the training scripts are torch's")
 
 import onnxexplain as ox  # noqa: E402
 from models.dr import dataset, focus, processor, train  # noqa: E402
-from models.dr.batches import Batches  # noqa: E402
+from models.dr.batches import HARD, Batches  # noqa: E402
 from models.dr.lesions import KINDS  # noqa: E402
 from models.dr.network import Network, load, save  # noqa: E402
 from models.dr.reasons import FAIR, Weights, along, astray, mispointing, run, unfair  # noqa: E402
@@ -65,6 +67,20 @@ def test_a_kind_is_as_likely_as_another(retinas):
         row, column = source._place(shard, 4, 2)
         held += shard.lesions[4][:, row : row + 2, column : column + 2].any((1, 2))
     assert (held[shown] > 400 * 0.7 / shown.sum() / 2).all()
+
+
+def test_the_kind_that_is_hard_comes_more_often(tmp_path):
+    """It shows in every third eye of grade 4, and in five of nine lone ones that are drawn."""
+    lesions = np.zeros((30, len(KINDS), 2, 2), bool)
+    lesions[4::15, HARD] = True
+    for first in (0, dataset.LONE):
+        np.save(tmp_path / f"lesions_{first}.npy", lesions)
+        np.save(tmp_path / f"kinds_{first}.npy", np.zeros((30, 32, 32), np.uint8))
+        np.save(tmp_path / f"images_{first}.npy", np.zeros((30, 32, 32, 3), np.uint8))
+    for lone, share in ((0, 1 / 3), (1, 5 / 9)):
+        drawn = Batches(tmp_path, np.random.default_rng(0), lone).draw(2000)
+        shown = drawn.cells[:, HARD].flatten(1).any(1)[drawn.grades == 4]
+        assert np.isclose(shown.float().mean(), share, atol=0.06)  # some 2.5 deviations
 
 
 def test_along_is_the_gradients_gradient():
@@ -150,14 +166,21 @@ def test_a_peak_beside_the_lesions_costs_its_height():
 
 
 def test_kinds_share_as_their_areas_do():
-    """An even map costs nothing, whichever kinds there are; one that passes a kind by does."""
+    """An even map costs nothing, whichever kinds there are; one that passes a kind by does.
+
+    That is, if the kind makes the grade by itself.
+    """
     kinds = torch.zeros(1, 3, 40, 40, dtype=torch.bool)
     kinds[:, 0, :10], kinds[:, 1, 20:30] = True, True
     size = torch.ones(1, 1, 40, 40)
-    assert float(unfair(size, kinds)) == 0
+    every = torch.ones(1, 3, dtype=torch.bool)
+    assert float(unfair(size, kinds, every)) == 0
     size[:, :, 20:30] = 0.25
-    assert np.isclose(float(unfair(size, kinds)), np.log(FAIR * 0.5 / 0.2), atol=1e-4)
-    assert float(unfair(size, kinds & False)) == 0
+    for makes in (every, torch.tensor([[False, True, False]])):
+        told = float(unfair(size, kinds, makes))
+        assert np.isclose(told, np.log(FAIR * 0.5 / 0.2), atol=1e-4)
+    assert float(unfair(size, kinds, torch.tensor([[True, False, True]]))) == 0
+    assert float(unfair(size, kinds & False, every)) == 0
 
 
 def test_a_peak_belongs_where_the_grade_is_made():
@@ -226,6 +249,23 @@ def test_new_weights_need_a_name_of_their_own(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             focus.main()
         assert "a name of their own that ends in .npz" in capsys.readouterr().err
+
+
+def test_no_process_is_left_when_it_is_stopped(tmp_path, monkeypatch):
+    """Told to end, it leaves in order, which ends the processes that are its daemons."""
+
+    def spawn(*_, daemon):
+        assert daemon
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(focus.multiprocessing, "spawn", spawn)
+    monkeypatch.setattr(sys, "argv", ["focus.py", "retinas", "dr.npz", str(tmp_path / "new.npz")])
+    try:
+        with pytest.raises(SystemExit, match="stopped"):
+            focus.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_weights_alone_get_a_head_that_names(retinas, tmp_path, monkeypatch):
