@@ -21,7 +21,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as file:
             held = np.load(file, allow_pickle=False)
-            return {"": held} if isinstance(held, np.ndarray) else dict(held)
+            arrays = {"": held} if isinstance(held, np.ndarray) else dict(held)
     except MemoryError as error:
         raise InputError(f"{path}: too large for the memory") from error
     except OSError as error:
@@ -33,3 +33,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         raise InputError(f"{path}: {said}") from error
     except Exception as error:  # numpy and zipfile each have kinds of their own
         raise InputError(f"{path}: damaged, or no array file ({first_line(error)})") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # another file in the archive
+            raise InputError(f"{path}: `{name}` in it is no array")
+    return arrays

@@ -1,6 +1,7 @@
 """Nothing to fear: whatever is handed in, one error of the tree, in one line."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -443,6 +444,10 @@ def test_weights_of_something_else(tmp_path):
     for name in ("pickled.npz", "junk.npz"):
         said = "pickled objects, which are never loaded"
         fails(ox.InputError, said, lambda name=name: ox.dr_network(tmp_path / name, out))
+    with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
+        archive.writestr("rf3.conv.weight", "some words")
+    said = "`rf3.conv.weight` in it is no array"
+    fails(ox.InputError, said, lambda: ox.dr_network(tmp_path / "raw.npz", out))
     np.savez(tmp_path / "x.npz", a=np.ones(3))
     fails(ox.InputError, "DR network", lambda: ox.dr_network(tmp_path / "x.npz", out))
     assert not out.exists()

@@ -21,7 +21,7 @@ class Vessel:
 
     @property
     def fading(self) -> np.ndarray:
-        """The width along the way as it is painted: none ends in view but in capillaries."""
+        """The width as it is painted, before any beading: none ends in view but in capillaries."""
         if np.hypot(*self.points[-1]) > 1:
             return self.width
         left = STEP * np.arange(len(self.points))[::-1]

@@ -15,7 +15,7 @@ from models.dr.network import GRADES, MEAN, STD, normalise
 
 GRAIN = 12  # of 255 levels: the most noise that a camera may add
 NEAR = 0.7  # so often a crop is chosen about a lesion, where there is one
-HARD = KINDS.index("neovessels")  # the kind that is missed most where it alone makes the grade
+HARD = KINDS.index("neovessels")  # the kind that was missed most where it alone makes the grade
 
 
 class Batch(NamedTuple):
@@ -33,8 +33,8 @@ class Batch(NamedTuple):
 class Batches:
     """Draws images of every grade equally often from the shards that are on disk by now.
 
-    Where there are lone eyes (`dataset.py`), this share of the images are. Of two of those that are
-    drawn, one that shows the kind that is `HARD` is taken.
+    Where there are lone eyes (`dataset.py`), this share of the images are. Of two of those of a
+    grade, one that shows the kind that is `HARD` is taken.
     """
 
     def __init__(self, folder: Path, rng: np.random.Generator, lone: float = 0.5) -> None:

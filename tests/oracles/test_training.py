@@ -4,7 +4,6 @@
 """
 
 import argparse
-import os
 import signal
 import sys
 from dataclasses import asdict
@@ -251,12 +250,12 @@ def test_new_weights_need_a_name_of_their_own(tmp_path, monkeypatch, capsys):
         assert "a name of their own that ends in .npz" in capsys.readouterr().err
 
 
-def test_no_process_is_left_when_it_is_stopped(tmp_path, monkeypatch):
-    """Told to end, it leaves in order, which ends the processes that are its daemons."""
+def test_told_to_end_it_leaves_in_order(tmp_path, monkeypatch):
+    """That ends the processes that are its daemons."""
 
     def spawn(*_, daemon):
         assert daemon
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(focus.multiprocessing, "spawn", spawn)
