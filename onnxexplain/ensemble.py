@@ -267,7 +267,7 @@ def _fed(feeds: dict[str, Array], explainer: "Explainer") -> dict[str, Array]:
     if len(feeds) == len(model.inputs) == 1:
         feeds = dict(zip(model.inputs, feeds.values(), strict=True))
     try:
-        return given.read(model, feeds)
+        return given.read(model, feeds, explainer.question.dtype)
     except InputError as error:
         raise InputError(
             f"{model.source}: {error}; the models of an ensemble take the same input"

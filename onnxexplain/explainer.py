@@ -183,7 +183,7 @@ class Explainer:
         InputError, MethodError
             where inputs or target do not fit the model.
         """
-        feeds = given.read(self.model, inputs)
+        feeds = given.read(self.model, inputs, self.question.dtype)
         if target is None and targets is None:
             target, targets = self.target, self.targets
         if targets is not None and not (target is None or isinstance(target, str)):

@@ -11,8 +11,8 @@ from onnxexplain.graph import Model, ValueInfo
 Array = np.ndarray[Any, Any]
 
 
-def read(model: Model, data: Any) -> dict[str, Array]:
-    """Return the feeds of a model: every input by name, floats in float32.
+def read(model: Model, data: Any, dtype: str = "float32") -> dict[str, Array]:
+    """Return the feeds of a model: every input by name, floats in ``dtype``.
 
     Raises
     ------
@@ -32,7 +32,8 @@ def read(model: Model, data: Any) -> dict[str, Array]:
     missing = [name for name in model.inputs if name not in data]
     if missing:
         raise InputError(f"the input `{missing[0]}` is missing")
-    return {name: _fitted(info, _array(name, data[name])) for name, info in model.inputs.items()}
+    inputs = model.inputs.items()
+    return {name: _fitted(info, _array(name, data[name]), dtype) for name, info in inputs}
 
 
 def _array(name: str, given: Any) -> Array:
@@ -43,7 +44,7 @@ def _array(name: str, given: Any) -> Array:
         raise InputError(f"input `{name}` cannot be read as an array ({line})") from error
 
 
-def _fitted(info: ValueInfo, array: Array) -> Array:
+def _fitted(info: ValueInfo, array: Array, dtype: str) -> Array:
     where = f"input `{info.name}`"
     wanted = np.dtype(info.dtype) if info.dtype != "unknown" else array.dtype
     floating = _is_float(wanted)
@@ -53,10 +54,10 @@ def _fitted(info: ValueInfo, array: Array) -> Array:
     if not floating:
         return array
     with np.errstate(over="ignore"):
-        narrowed = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(narrowed).all():
+        fitted = np.ascontiguousarray(array, dtype)
+    if not np.isfinite(fitted).all():
         raise InputError(f"{where} holds NaN or infinite values; explanations need finite ones")
-    return narrowed
+    return fitted
 
 
 def _is_float(dtype: np.dtype[Any]) -> bool:

@@ -265,6 +265,8 @@ def agree(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> No
 def _compared(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> float | None:
     """How far the outputs are from the file's; None where nothing here runs the file as it is."""
     source, options = question.model.source, question.device.options
+    # Where the file takes less than a double, both round the same value.
+    feeds = {n: v.astype(np.float32) if v.dtype.kind == "f" else v for n, v in feeds.items()}
     theirs = _answers(question.model, feeds, options)
     if theirs is None:
         return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxexplain.errors import InputError
+from onnxexplain.target import SUM
 
 if TYPE_CHECKING:
     from onnxexplain.explanation import Explanation
@@ -59,7 +60,7 @@ def record(e: "Explanation", preprocess: Any = None) -> dict[str, Any]:
         "versions": e.versions,
         "method": e.method,
         "options": e.options,
-        "target": None if e.target is None else e.target.tolist(),
+        "target": _target(e),
         "label": _labels(e),
         "output": e.output,
         "layer": e.layer,
@@ -90,6 +91,13 @@ def _members(e: "Explanation") -> dict[str, Any]:
         for member in e.members
     ]
     return {"ensemble": told}
+
+
+def _target(e: "Explanation") -> Any:
+    """The classes; ``"sum"`` for all of them together; None for other weights of the output."""
+    if e.summed:
+        return SUM
+    return None if e.target is None else e.target.tolist()
 
 
 def _labels(e: "Explanation") -> Any:

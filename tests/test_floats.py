@@ -59,6 +59,18 @@ def test_in_float64(kind):
     assert np.abs(e.residual).max() < 1e-12
 
 
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_a_double_stays_one_in_float64(kind):
+    """A step that float32 would round away tells the slope."""
+    proto = told_in(TensorProto.DataType.Value(kind.upper()), NETS["sigmoid"])
+    x = data(NETS["sigmoid"], 1)["x"].astype(np.float64)
+    explain = ox.Explainer(proto, "gradient", target=1, engine="eager", dtype="float64")
+    way = np.random.default_rng(0).normal(size=x.shape)
+    step = 1e-9 * way
+    slope = (explain(x + step).score - explain(x - step).score) / 2e-9
+    assert slope == pytest.approx((explain(x).attributions["x"] * way).sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_inputs_of_the_files_own_type(kind, engine):

@@ -53,7 +53,13 @@ def test_quiet_is_quiet(call):
 
 @pytest.mark.parametrize(
     ("flags", "target"),
-    [((), None), (("-t", "1"), [1]), (("-t", "dog"), [1]), (("-t", "0", "-t", "dog"), [[0], [1]])],
+    [
+        ((), None),
+        (("-t", "1"), [1]),
+        (("-t", "dog"), [1]),
+        (("-t", "0", "-t", "dog"), [[0], [1]]),
+        (("-t", "sum"), "sum"),
+    ],
 )
 def test_targets_are_numbers_or_labels(call, flags, target):
     told = call("explain", "model.onnx", "photo.png", "-o", "out", "--json", *flags)
