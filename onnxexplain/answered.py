@@ -44,6 +44,8 @@ class Answered:
         self.target = results.target
         self.score: Array = raw["score"]
         self.logits = results.values[self.output]
+        self.difference = results.difference
+        self.runtime_difference = results.runtime_difference
         self.constants = named(raw, "constants/")
         self.constant: Array | None = None
         self.residual: Array | None = None
@@ -99,16 +101,6 @@ class Answered:
         """The layers looked at, input side first, where ``layer="all"`` asked for all."""
         every = self._question.layer == EVERY
         return tuple(self.attributions) if every else ()
-
-    @property
-    def difference(self) -> float | None:
-        """How far the lowered model is from the file, relative; None where nothing changed."""
-        return self._prepared.difference
-
-    @property
-    def runtime_difference(self) -> float | None:
-        """How far ONNX Runtime is from the file on this processor, where its sums overflow."""
-        return self._prepared.runtime_difference
 
     @property
     def blocks(self) -> tuple[str, ...]:

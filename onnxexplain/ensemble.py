@@ -14,7 +14,7 @@ from onnxexplain.graph import load
 from onnxexplain.layers import Layer, Layers
 from onnxexplain.methods.layers import EVERY
 from onnxexplain.ops import role_of
-from onnxexplain.results import Results, named
+from onnxexplain.results import Results, largest, named
 
 if TYPE_CHECKING:
     from onnxexplain.explainer import Explainer
@@ -65,7 +65,9 @@ class Ensemble(Explanation):
                     raw[key] = raw.get(key, 0.0) + value / len(self.members)
         shape = first.logits.shape
         values = {first.output: self._mean(lambda m: m.logits.reshape(shape))}
-        return Results(raw, values, first.target, several)
+        apart = largest(member.difference for member in self.members)
+        overflown = largest(member.runtime_difference for member in self.members)
+        return Results(raw, values, first.target, several, apart, overflown)
 
     def _attributed(self) -> dict[str, Array]:
         first = self.members[0]

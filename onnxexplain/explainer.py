@@ -225,6 +225,8 @@ class Explainer:
                 f"{self.model.source}: the score is not finite; "
                 "on this input the model overflows or divides by zero"
             )
+        results.difference = prepared.difference
+        results.runtime_difference = prepared.runtime_difference
         return results
 
     def _engine(self, prepared: Prepared) -> Callable[..., Results]:

@@ -1,5 +1,6 @@
 """What an engine returns: raw arrays by name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,10 @@ class Results:
     """The class explained, per sample; None for an element or a combination."""
     several: bool
     """Whether there is a T."""
+    difference: float | None = None
+    """How far the lowered model is from the file, relative; None where nothing changed."""
+    runtime_difference: float | None = None
+    """How far ONNX Runtime is from the file on this processor, where its sums overflow."""
 
     @classmethod
     def joined(cls, singles: "list[Results]") -> "Results":
@@ -35,7 +40,9 @@ class Results:
         values = {n: np.concatenate([s.values[n] for s in singles]) for n in first.values}
         targets = [s.target for s in singles if s.target is not None]
         target = np.concatenate(targets, axis) if len(targets) == len(singles) else None
-        return cls(raw, values, target, first.several)
+        apart = largest(s.difference for s in singles)
+        overflown = largest(s.runtime_difference for s in singles)
+        return cls(raw, values, target, first.several, apart, overflown)
 
     @classmethod
     def stacked(cls, rows: "list[Results]") -> "Results":
@@ -44,6 +51,11 @@ class Results:
         raw = {n: np.stack([row.raw[n] for row in rows]) for n in first.raw}
         target = np.stack([row.target for row in rows if row.target is not None])
         return cls(raw, first.values, target, several=True)
+
+
+def largest(differences: Iterable[float | None]) -> float | None:
+    """Return the largest difference; None where none was found."""
+    return max((d for d in differences if d is not None), default=None)
 
 
 def named(raw: dict[str, Array], prefix: str) -> dict[str, Array]:

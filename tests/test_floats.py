@@ -90,6 +90,13 @@ def test_agreement_with_the_file():
     assert double.difference < 1e-6
 
 
+def test_of_a_batch_and_of_several_models_the_difference_is_told():
+    half, exact = told_in(TensorProto.FLOAT16, NETS["relu"]), NETS["relu"]
+    batch = ox.explain(half, data(NETS["relu"], 3)["x"])
+    assert 0 < batch.difference < 1e-2
+    assert ox.explain(exact, batch.inputs["x"], ensemble=[half]).difference == batch.difference
+
+
 MATRIX = "(float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }"
 X = np.random.default_rng(0).standard_normal((1, 6)).astype(np.float32)
 
