@@ -318,7 +318,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
     meeting = f"file://{options.out.resolve()}.meeting"
     distributed.init_process_group("gloo", meeting, rank=rank, world_size=options.processes)
     keep_memory()
-    torch.set_num_threads(1)
+    torch.set_num_threads(max(1, torch.get_num_threads() // options.processes))
     training = Training(options.weights, load(options.weights))
     aims = Aims(**{aim.name: getattr(options, aim.name) for aim in fields(Aims)})
     state = Focus(training, options.out, aims)

@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=20000, help="to name lesions in")
     parser.add_argument("--retinas", type=int, default=3000, help="whole ones, to grade")
     parser.add_argument("--passes", type=int, default=20, help="over the whole ones")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     if options.retinas % GRADES:
         parser.error("--retinas must be a multiple of 5: every grade as often as the others")
