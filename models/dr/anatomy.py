@@ -20,12 +20,11 @@ class Vessel:
     vein: bool
 
     @property
-    def fading(self) -> np.ndarray:
-        """The width as it is painted, before any beading: none ends in view but in capillaries."""
-        if np.hypot(*self.points[-1]) > 1:
-            return self.width
+    def thinning(self) -> np.ndarray:
+        """The share of its width that is painted, along the way: none ends in view at once."""
         left = STEP * np.arange(len(self.points))[::-1]
-        return self.width * np.minimum(left / FADING, 1)
+        in_view = np.hypot(*self.points[-1]) < 1
+        return np.minimum(left / FADING, 1) if in_view else np.ones_like(left)
 
 
 @dataclass(frozen=True)
@@ -139,14 +138,14 @@ def paint(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
     rich = rng.uniform(0.8, 1.25)
     for vein, strength in ((False, 0.45 * rich), (True, 0.68 * rich)):
         tracks = [
-            (v.points, v.fading, strength * min(1, 0.3 + v.width[0] / 0.024))
+            (v.points, v.width * v.thinning, strength * min(1, 0.3 + v.width[0] / 0.024))
             for v in eye.vessels
             if v.vein == vein
         ]
         softened = ndimage.gaussian_filter(canvas.ribbons(tracks), 0.0025 / canvas.pixel)
         canvas.add("blood", softened)
     # The wall of a large artery reflects the flash as a bright line along its middle.
-    shine = [(v.points, v.fading * 0.3, 1.0) for v in eye.vessels if v.width[0] > 0.012]
+    shine = [(v.points, 0.3 * v.width * v.thinning, 1.0) for v in eye.vessels if v.width[0] > 0.012]
     canvas.add("glint", canvas.ribbons(shine) * rng.uniform(0.05, 0.3))
 
 

@@ -205,15 +205,16 @@ def cotton_wool(patient: Patient, count: int) -> None:
 
 def beading(patient: Patient, count: int) -> None:
     """Let stretches of large veins swell and narrow like a string of beads."""
-    veins = [v for v in patient.eye.vessels if v.vein and v.width[0] > 0.015]
+    # Beads where a vein thins to its end would end in a blot.
+    whole = [(v, int((v.thinning == 1).sum())) for v in patient.eye.vessels if v.vein]
+    veins = [(v, n) for v, n in whole if v.width[0] > 0.015 and n - len(v.points) / 2 > 12]
     tracks = []
     for i in patient.rng.permutation(len(veins))[:count]:
-        vein = veins[i]
+        vein, last = veins[i]
         first = int(len(vein.points) * patient.rng.uniform(0.15, 0.5))
-        points, width = (part[first : first + 45] for part in (vein.points, vein.width))
+        points, width = (part[first:last][:45] for part in (vein.points, vein.width))
         swell = 1.1 + 0.65 * np.sin(np.arange(len(points)) * 2 * np.pi / 6)
-        if len(points) > 12:
-            tracks.append((points, np.maximum(width, 0.016) * swell, 0.95))
+        tracks.append((points, np.maximum(width, 0.016) * swell, 0.95))
     mark(patient, "venous_beading", "blood", patient.canvas.ribbons(tracks))
 
 

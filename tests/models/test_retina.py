@@ -11,7 +11,7 @@ import onnxexplain as ox
 from models.dr.anatomy import Eye, Vessel, grow, paint
 from models.dr.canvas import Canvas
 from models.dr.dataset import LONE, eye
-from models.dr.lesions import DECIDING
+from models.dr.lesions import DECIDING, Patient, beading
 from models.dr.retina import retina
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -64,7 +64,7 @@ def test_grade_beyond_the_scale():
 def test_vessels_end_in_capillaries(seed):
     """Along a vessel is blood, and at an end in view none: a stump is as dark as a lesion."""
     eye, canvas = grow(np.random.default_rng(seed)), Canvas(640)
-    alone = [v for v in eye.vessels if np.hypot(*v.points[-1]) < 0.95 and not beside(eye, v)]
+    alone = ending(eye)
     paint(canvas, eye, np.random.default_rng(0))
     ends = np.array([v.points[-1] for v in alone])
     assert len(alone) > 5
@@ -73,10 +73,28 @@ def test_vessels_end_in_capillaries(seed):
     assert np.median(blood(canvas, middles)) > 0.1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_beads_end_before_their_vein_thins(seed):
+    """Every large vein that is whole there has some, and none lie where one ends in view."""
+    eye = grow(np.random.default_rng(seed))
+    patient = Patient(Canvas(320), eye, np.random.default_rng(seed))
+    beading(patient, 99)
+    mask, pixel = patient.masks["venous_beading"], patient.canvas.pixel
+    ends = np.array([v.points[-1] for v in ending(eye) if v.vein])
+    columns, rows = ((ends + 1) / pixel).astype(int).T
+    assert mask.any()
+    assert not mask[rows, columns].any()
+
+
 def blood(canvas: Canvas, points: np.ndarray) -> np.ndarray:
     """Tell how much blood a canvas shows at points [n, 2]."""
     columns, rows = ((points + 1) / canvas.pixel).astype(int).T
     return canvas.layers["blood"][rows, columns]
+
+
+def ending(eye: Eye) -> list[Vessel]:
+    """Return the vessels that end in view with no other one beside their end."""
+    return [v for v in eye.vessels if np.hypot(*v.points[-1]) < 0.95 and not beside(eye, v)]
 
 
 def beside(eye: Eye, vessel: Vessel) -> bool:
