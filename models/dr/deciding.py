@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="an ONNX file of the network")
     parser.add_argument("out", type=Path, help="the table, as JSON")
-    parser.add_argument("--count", type=int, default=20, help="eyes for every kind and grade")
+    parser.add_argument("--count", type=int, default=60, help="eyes for every kind and grade")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         every = methods(options.model, Path(folder))

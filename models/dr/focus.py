@@ -67,9 +67,9 @@ class Aims:
 
     rate: float = 1e-3
     penalty: float = 2.0  # weight of the penalty on explanations
-    pointing: float = 3.0  # weight of `mispointing` in it
+    pointing: float = 4.0  # weight of `mispointing` in it
     margin: float = 1.5  # factor there on what lies outside the lesions
-    fairness: float = 2.0  # weight of `unfair` in it
+    fairness: float = 4.0  # weight of `unfair` in it
     grading: float = 6.0  # weight of the cross-entropy
     firmness: float = 5.0  # times as much of it from `FIRM` on
 
