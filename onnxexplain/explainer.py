@@ -62,7 +62,8 @@ class Explainer:
         ``compiled`` (the way back as ONNX nodes behind the model), ``eager`` (NumPy or CuPy on
         captured activations), or ``auto``.
     dtype
-        ``float32``, or ``float64`` to check with (eager, on the CPU; slow).
+        of the computation and the inputs: ``float32``, or ``float64`` to check with (eager, on the
+        CPU; slow).
     options
         the method's own.
 

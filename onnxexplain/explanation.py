@@ -24,7 +24,8 @@ class Explanation(Answered):
     Attributes
     ----------
     attributions : dict of str to ndarray
-        by tensor, in the tensor's own shape, float32; a CAM's raw map [N,1,h,w] under its layer.
+        by tensor, in its own shape and the dtype asked for; a CAM's raw map [N,1,h,w] under
+        its layer.
     target : ndarray or None
         the class explained, [N]; None for an element or a combination of the output.
     output : str
@@ -39,6 +40,11 @@ class Explanation(Answered):
         the same by the tensor each was added to.
     residual : ndarray or None
         ``(score - shares - constant) / max(1, |score|)``, each computed apart, [N].
+    difference : float or None
+        how far the answer is from the file's, relative to its largest output, where the model was
+        changed to be explained; the most of any sample or model. None where nothing was changed.
+    runtime_difference : float or None
+        how far ONNX Runtime is from the file on this processor, where its sums overflow.
     members : tuple of Explanation
         the explanations of an ensemble's models; none otherwise.
     """

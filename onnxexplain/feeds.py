@@ -55,8 +55,10 @@ def _fitted(info: ValueInfo, array: Array, dtype: str) -> Array:
         return array
     with np.errstate(over="ignore"):
         fitted = np.ascontiguousarray(array, dtype)
-    if not np.isfinite(fitted).all():
-        raise InputError(f"{where} holds NaN or infinite values; explanations need finite ones")
+        taken = fitted.astype(wanted, copy=False)
+    if not np.isfinite(taken).all():
+        what = "values that are NaN, infinite or too large"
+        raise InputError(f"{where} holds {what}; explanations need finite ones")
     return fitted
 
 

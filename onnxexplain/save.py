@@ -94,7 +94,7 @@ def _members(e: "Explanation") -> dict[str, Any]:
 
 
 def _target(e: "Explanation") -> Any:
-    """The classes; ``"sum"`` for all of them together; None for other weights of the output."""
+    """The classes; ``"sum"`` where that alone was asked for; None where it is not of classes."""
     if e.summed:
         return SUM
     return None if e.target is None else e.target.tolist()

@@ -165,3 +165,19 @@ def test_weights_of_eight_bits(engine):
         e = ox.explain(proto, X, "gradient", target=3, engine=engine)
         expected = narrow.astype(np.float32)[:, 3] * (0.5 if scaled else 1)
         assert np.allclose(e.attributions["x"], expected)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("float16", 6e4), ("bfloat16", 3e38), ("double", 3e38)])
+def test_what_the_files_type_does_not_hold_is_refused(kind, most):
+    """In words, before anything is computed; a file of doubles takes doubles."""
+    proto = told_in(KINDS[kind], NETS["sigmoid"])
+    x = data(NETS["sigmoid"], 1)["x"].astype(np.float64)
+    explain = ox.Explainer(proto, "gradient", target=1, engine="eager", dtype="float64")
+    x.flat[0] = most
+    assert np.isfinite(explain(x).attributions["x"]).all()
+    x.flat[0] = 20 * most
+    if kind == "double":
+        assert np.isfinite(explain(x).attributions["x"]).all()
+    else:
+        with pytest.raises(ox.InputError, match="too large"):
+            explain(x)

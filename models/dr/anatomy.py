@@ -21,7 +21,7 @@ class Vessel:
 
     @property
     def thinning(self) -> np.ndarray:
-        """The share of its width that is painted, along the way: none ends in view at once."""
+        """The share of its width that is painted, along the way: none ends abruptly in view."""
         left = STEP * np.arange(len(self.points))[::-1]
         in_view = np.hypot(*self.points[-1]) < 1
         return np.minimum(left / FADING, 1) if in_view else np.ones_like(left)
