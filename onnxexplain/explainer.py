@@ -62,8 +62,8 @@ class Explainer:
         ``compiled`` (the way back as ONNX nodes behind the model), ``eager`` (NumPy or CuPy on
         captured activations), or ``auto``.
     dtype
-        of the computation and the inputs: ``float32``, or ``float64`` to check with (eager, on the
-        CPU; slow).
+        ``float32``, or ``float64`` to check with (eager, on the CPU; slow). Inputs are rounded to
+        the file's own type first.
     options
         the method's own.
 

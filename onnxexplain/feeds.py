@@ -12,7 +12,9 @@ Array = np.ndarray[Any, Any]
 
 
 def read(model: Model, data: Any, dtype: str = "float32") -> dict[str, Array]:
-    """Return the feeds of a model: every input by name, floats in ``dtype``.
+    """Return the feeds of a model: every input by name, floats as the file takes them.
+
+    That is in float32, but for a file of doubles that is computed in them (``dtype``).
 
     Raises
     ------
@@ -54,7 +56,7 @@ def _fitted(info: ValueInfo, array: Array, dtype: str) -> Array:
     if not floating:
         return array
     with np.errstate(over="ignore"):
-        fitted = np.ascontiguousarray(array, dtype)
+        fitted = np.ascontiguousarray(array, dtype if wanted.itemsize == 8 else np.float32)
         taken = fitted.astype(wanted, copy=False)
     if not np.isfinite(taken).all():
         what = "values that are NaN, infinite or too large"

@@ -265,11 +265,9 @@ def agree(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> No
 def _compared(question: Question, prepared: Prepared, feeds: dict[str, Array]) -> float | None:
     """How far the outputs are from the file's; None where nothing here runs the file as it is."""
     source, options = question.model.source, question.device.options
-    taken = {n: v.astype(question.model.inputs[n].dtype) for n, v in feeds.items()}
-    theirs = _answers(question.model, taken, options)
+    theirs = _answers(question.model, feeds, options)
     if theirs is None:
         return None
-    feeds = {n: v.astype(feeds[n].dtype) for n, v in taken.items()}
     ours = question.check(prepared, feeds, list(theirs))
     rounded = any(node.op_type == "FakeQuantize" for node in prepared.lowered.nodes)
     enough = ROUNDED_AGREEMENT if rounded else AGREEMENT
@@ -278,7 +276,7 @@ def _compared(question: Question, prepared: Prepared, feeds: dict[str, Array]) -
         return worst
     # The caller's own options are not ours to change.
     asked = rounded and options is None
-    exact = _answers(question.model, taken, None, wide=True) if asked else None
+    exact = _answers(question.model, feeds, None, wide=True) if asked else None
     if exact is not None and (mended := _worst(ours, exact)) <= enough:
         prepared.runtime_difference = worst
         text = (
@@ -296,9 +294,10 @@ def _compared(question: Question, prepared: Prepared, feeds: dict[str, Array]) -
 
 
 def _answers(
-    model: Model, inputs: Mapping[str, Array], options: Any, *, wide: bool = False
+    model: Model, feeds: Mapping[str, Array], options: Any, *, wide: bool = False
 ) -> dict[str, Array] | None:
     """The float outputs of the user's file; None where nothing here runs it as it is."""
+    inputs = {n: v.astype(model.inputs[n].dtype) for n, v in feeds.items()}
     names = list(model.outputs)
     try:
         found = run_once(model.proto, inputs, names, options, wide=wide)
