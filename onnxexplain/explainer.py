@@ -63,7 +63,7 @@ class Explainer:
         captured activations), or ``auto``.
     dtype
         ``float32``, or ``float64`` to check with (eager, on the CPU; slow). Inputs are rounded to
-        the file's own type first.
+        float32 first; in float64 those of a file of doubles are not.
     options
         the method's own.
 

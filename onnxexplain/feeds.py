@@ -12,9 +12,9 @@ Array = np.ndarray[Any, Any]
 
 
 def read(model: Model, data: Any, dtype: str = "float32") -> dict[str, Array]:
-    """Return the feeds of a model: every input by name, floats as the file takes them.
+    """Return the feeds of a model: every input by name, floats in float32.
 
-    That is in float32, but for a file of doubles that is computed in them (``dtype``).
+    Where the file itself takes doubles, they are in ``dtype``.
 
     Raises
     ------
